@@ -1,0 +1,1 @@
+"""Scenes on disk: dataset formats, image pyramids, points, the synthetic city."""

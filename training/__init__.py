@@ -1,0 +1,1 @@
+"""Making models: trainer, losses, and the `infnerf` command line."""

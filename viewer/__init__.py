@@ -1,0 +1,1 @@
+"""The application: window, panels, key bindings, overlays, command line of `infnerf-view`."""
