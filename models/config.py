@@ -1,0 +1,115 @@
+"""Every number an InfNeRF needs, validated. The checkpoint stores it as a plain dict."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+#: Weights of one node's MLPs, in the order of their storage: each matrix input-major [in][out], then its bias.
+MLP_LAYERS = ("density_hidden", "density_out", "color_hidden", "color_out")
+
+
+@dataclass(frozen=True)
+class InfNeRFConfig:
+    """Capacity of one octree node: a multiresolution hash grid (Mueller et al. 2022) and two small MLPs.
+
+    Raises `ValueError` for a number out of range.
+
+    >>> InfNeRFConfig().mlp_size
+    1811
+    """
+
+    n_grid_levels: int = 8  # levels of the hash grid
+    features_per_level: int = 2  # 2 or 4
+    table_size: int = 4096  # entries per grid level, a power of two
+    base_resolution: int = 8  # cells along the node's edge on the coarsest grid level
+    resolution: int = 128  # R: cells on the finest grid level; gsd(level) = size(level) / R
+    hidden_dim: int = 32  # width of both MLPs' hidden layer: 16, 32 or 64
+    geo_dim: int = 15  # features handed from the density MLP to the colour MLP
+    sh_degree: int = 2  # spherical-harmonic bands of the view direction, 1 to 4 (degree**2 coefficients)
+    occupancy_resolution: int = 32  # cells along the edge of a node's occupancy grid, a multiple of 8
+    density_shift: float = -4.0  # sigma = exp(x + density_shift) / gsd(level)
+
+    def __post_init__(self) -> None:
+        ranges: dict[str, tuple[int, int]] = {
+            "n_grid_levels": (1, 16),
+            "table_size": (64, 1 << 22),
+            "base_resolution": (2, 1024),
+            "resolution": (2, 65536),
+            "geo_dim": (1, 31),
+            "sh_degree": (1, 4),
+            "occupancy_resolution": (8, 128),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise ValueError(f"config.{name} must be a whole number from {low} to {high}, got {value!r}")
+        for name, allowed in (("features_per_level", (2, 4)), ("hidden_dim", (16, 32, 64))):
+            value = getattr(self, name)
+            if isinstance(value, bool) or value not in allowed:
+                raise ValueError(f"config.{name} must be one of {allowed}, got {value!r}")
+        if self.table_size & (self.table_size - 1):
+            raise ValueError(f"config.table_size must be a power of two, got {self.table_size}")
+        if self.resolution < self.base_resolution:
+            raise ValueError(
+                f"config.resolution must be at least base_resolution {self.base_resolution}, got {self.resolution}"
+            )
+        if self.occupancy_resolution % 8:
+            raise ValueError(f"config.occupancy_resolution must be a multiple of 8, got {self.occupancy_resolution}")
+        if self.n_features > 32:
+            raise ValueError(f"config: n_grid_levels * features_per_level must be at most 32, got {self.n_features}")
+        if isinstance(self.density_shift, bool) or not isinstance(self.density_shift, (int, float)):
+            raise ValueError(f"config.density_shift must be a number, got {self.density_shift!r}")
+        if not -20 <= self.density_shift <= 20:
+            raise ValueError(f"config.density_shift must be -20 to 20, got {self.density_shift}")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> InfNeRFConfig:
+        """The config of a checkpoint. Every key must be there and none may be unknown."""
+        known = {f.name for f in fields(cls)}
+        if missing := sorted(known - set(values)):
+            raise ValueError(f"config lacks {', '.join(missing)}")
+        if unknown := sorted(map(str, set(values) - known)):
+            raise ValueError(f"config has unknown keys: {', '.join(unknown)}")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def n_features(self) -> int:
+        """Length of the encoding: grid levels times features."""
+        return self.n_grid_levels * self.features_per_level
+
+    @property
+    def n_sh(self) -> int:
+        return self.sh_degree**2
+
+    @property
+    def layer_shapes(self) -> dict[str, tuple[int, int]]:
+        """Layer name -> (inputs, outputs), in storage order."""
+        shapes = (
+            (self.n_features, self.hidden_dim),
+            (self.hidden_dim, self.geo_dim + 1),
+            (self.geo_dim + self.n_sh, self.hidden_dim),
+            (self.hidden_dim, 3),
+        )
+        return dict(zip(MLP_LAYERS, shapes, strict=True))
+
+    @property
+    def mlp_size(self) -> int:
+        """P: numbers in one node's row of `field.mlp`."""
+        return sum(i * o + o for i, o in self.layer_shapes.values())
+
+    @property
+    def occupancy_words(self) -> int:
+        """W: int32 words in one node's row of `field.occupancy`, one bit a cell, x fastest."""
+        return self.occupancy_resolution**3 // 32
+
+    @property
+    def grid_resolutions(self) -> list[int]:
+        """Cells along the edge per grid level, growing geometrically from base_resolution to resolution."""
+        if self.n_grid_levels == 1:
+            return [self.resolution]
+        growth = (self.resolution / self.base_resolution) ** (1 / (self.n_grid_levels - 1))
+        return [round(self.base_resolution * growth**i) for i in range(self.n_grid_levels)]
