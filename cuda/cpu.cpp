@@ -1,0 +1,113 @@
+// The CPU build of the kernels: exports for ctypes. No std::, no threads (Python's thread pool calls in without the GIL),
+// no -ffast-math (it would change the whole process's denormal mode).
+#include "samples.cuh"
+#include "trace.cuh"
+
+using namespace infnerf;
+
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+#ifdef _WIN32
+#define EXPORT extern "C" __declspec(dllexport)
+#else
+#define EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+EXPORT const char *kernel_source_hash() { return TEXT(KERNEL_SOURCE_HASH); }
+EXPORT int kernel_lanes() { return Many::W; }
+EXPORT int kernel_struct_size(int which) {
+    const int sizes[] = {sizeof(Scene), sizeof(View), sizeof(Buffers), sizeof(Rays), sizeof(Packed), sizeof(FieldSamples)};
+    return which >= 0 && which < 6 ? sizes[which] : -1;
+}
+
+// A packet covers a compact tile, so that its rays stay in the same nodes.
+template <class P>
+static void render_packets(const Scene &scene, const View &view, const Buffers &out, const int *region, const volatile int *stop) {
+    const int tile_w = P::W >= 8 ? 4 : (P::W == 4 ? 2 : 1), tile_h = P::W / tile_w;
+    for (int y = region[1]; y < region[3]; y += tile_h) {
+        for (int x = region[0]; x < region[2]; x += tile_w) {
+            if (*stop) return;
+            typename P::I column = all_i<P>(0), row = all_i<P>(0);
+            for (int l = 0; l < P::W; l++) set_lane(column, l, x + l % tile_w), set_lane(row, l, y + l / tile_w);
+            const typename P::M inside = (column < region[2]) & (row < region[3]);
+            Pixel<P> pixel;
+            Ray<P> ray;
+            trace_packet<P, HalfTable>(scene, view, column, row, inside, pixel, ray, out.node_samples);
+            for (int l = 0; l < P::W; l++)
+                if (lane(inside, l)) write_pixel<P>(pixel, out, l, lane(row, l) * view.width + lane(column, l));
+        }
+    }
+}
+
+// region: x0, y0, x1, y1. plain: one ray at a time, as a CUDA thread works. stop: polled for each packet.
+EXPORT void render_region(const Scene *scene, const View *view, const Buffers *out, const int *region, int plain,
+                          const volatile int *stop) {
+    if (plain)
+        render_packets<One>(*scene, *view, *out, region, stop);
+    else
+        render_packets<Many>(*scene, *view, *out, region, stop);
+}
+
+EXPORT void march_rays(const Scene *scene, const Rays *rays, int first, int last, int limit, int *counts,
+                       const int *starts, const Packed *out, int plain) {
+    const int width = plain ? 1 : Many::W;
+    Rays part = *rays;
+    part.n = last;
+    for (int i = first; i < last; i += width) {
+        if (plain)
+            march_packet<One>(*scene, part, i, limit, counts, starts, out);
+        else
+            march_packet<Many>(*scene, part, i, limit, counts, starts, out);
+    }
+}
+
+// Counting sort of samples by node: starts [n_nodes + 1], order [n].
+EXPORT void bucket_by_node(const int *node, int n, int n_nodes, int *starts, int *order) {
+    for (int i = 0; i <= n_nodes; i++) starts[i] = 0;
+    for (int i = 0; i < n; i++) starts[node[i] + 1]++;
+    for (int i = 0; i < n_nodes; i++) starts[i + 1] += starts[i];
+    for (int i = 0; i < n; i++) order[starts[node[i]]++] = i;
+    for (int i = n_nodes; i > 0; i--) starts[i] = starts[i - 1];
+    starts[0] = 0;
+}
+
+template <class P> static void forward_nodes(const Scene &scene, const FieldSamples &s, const int *nodes, int n, int half) {
+    for (int i = 0; i < n; i++) {
+        if (half)
+            field_forward_node<P, HalfTable>(scene, s, nodes[i]);
+        else
+            field_forward_node<P, FloatTable>(scene, s, nodes[i]);
+    }
+}
+
+EXPORT void field_forward(const Scene *scene, const FieldSamples *s, const int *nodes, int n, int half, int plain) {
+    if (plain)
+        forward_nodes<One>(*scene, *s, nodes, n, half);
+    else
+        forward_nodes<Many>(*scene, *s, nodes, n, half);
+}
+
+template <class P> static void backward_nodes(const Scene &scene, const FieldSamples &s, const int *nodes, int n) {
+    constexpr int largest = (MAX_FEATURES + 1) * MAX_HIDDEN + (MAX_HIDDEN + 1) * MAX_GEO +
+                            (MAX_GEO + MAX_SH + 1) * MAX_HIDDEN + (MAX_HIDDEN + 1) * 3;
+    typename P::F d_weights[largest];
+    for (int i = 0; i < n; i++) field_backward_node<P, FloatTable>(scene, s, nodes[i], d_weights);
+}
+
+// Tables are float here: training keeps its own master copy. No node may be in two threads' lists at once.
+EXPORT void field_backward(const Scene *scene, const FieldSamples *s, const int *nodes, int n, int plain) {
+    if (plain)
+        backward_nodes<One>(*scene, *s, nodes, n);
+    else
+        backward_nodes<Many>(*scene, *s, nodes, n);
+}
+
+// Multiply-adds per second of this core: the peak that benchmarks quote. Returns the number of operations done.
+EXPORT double multiply_add_peak(int rounds, float *sink) {
+    FloatLanes a[12], x = all_f<Many>(0.999f), y = all_f<Many>(1e-3f);
+    for (int i = 0; i < 12; i++) a[i] = all_f<Many>(0.1f * i);
+    for (int r = 0; r < rounds; r++)
+        for (int i = 0; i < 12; i++) a[i] = a[i] * x + y;
+    for (int i = 0; i < 12; i++) sink[i] = sum_lanes(a[i]);
+    return 2.0 * 12 * Many::W * rounds;
+}

@@ -1,0 +1,195 @@
+// Packed samples for training and for tests: march without shading, the field at given samples, and its gradient.
+// Samples are bucketed by node, so that a packet is W samples that share one node's weights.
+#pragma once
+#include "field.cuh"
+#include "march.cuh"
+
+namespace infnerf {
+
+struct Rays {                 // inputs, [n] unless said
+    const float *origins;     // [n, 3] root-local
+    const float *directions;  // [n, 3] unit
+    const float *cones;       // radius at unit distance
+    const int *counters;      // of the generator
+    int n, frame, min_level, max_level;
+    float step_scale;
+};
+
+struct Packed {               // samples of all rays behind each other
+    int *ray_indices;
+    float *t, *dt;
+    float *local;             // [n_samples, 3] node-local position
+    int *node, *level, *wanted;
+};
+
+template <class P> DEVICE Ray<P> load_ray(const Scene &scene, const Rays &rays, typename P::I index, typename P::M &alive) {
+    Ray<P> ray;
+    const typename P::I i3 = index * 3;
+    ray.ox = gather(rays.origins, i3), ray.oy = gather(rays.origins, i3 + 1), ray.oz = gather(rays.origins, i3 + 2);
+    ray.dx = gather(rays.directions, i3), ray.dy = gather(rays.directions, i3 + 1);
+    ray.dz = gather(rays.directions, i3 + 2);
+    ray.cone = gather(rays.cones, index);
+    ray.pixel = to_unsigned(gather(rays.counters, index));
+    ray.frame = rays.frame;
+    alive = alive & prepare_ray<P>(scene, ray, rays.step_scale, rays.min_level, rays.max_level);
+    return ray;
+}
+
+// counts[i] = samples of ray i, at most `limit`; with `out`, writes them from starts[i] on.
+template <class P>
+DEVICE void march_packet(const Scene &scene, const Rays &rays, int first, int limit, int *counts, const int *starts,
+                         const Packed *out) {
+    typedef typename P::I I;
+    typedef typename P::M M;
+    I index = all_i<P>(0);
+    M alive = none<P>();
+    for (int l = 0; l < P::W; l++) set_lane(index, l, first + l < rays.n ? first + l : rays.n - 1);
+    alive = all_i<P>(0) == 0;
+    const Ray<P> ray = load_ray<P>(scene, rays, index, alive);
+    I k = larger<I>(to_int(step_index<P>(ray, larger<typename P::F>(ray.near, all_f<P>(0.0f))) - ray.offset - 1.0f),
+                    all_i<P>(0));
+    I count = all_i<P>(0);
+    Sample<P> s = Sample<P>();
+    NO_UNROLL
+    while (any(alive)) {
+        next_sample<P>(scene, ray, alive, alive, k, s);
+        for (int l = 0; out && l < P::W; l++) {
+            if (!lane(alive, l) || first + l >= rays.n) continue;
+            const int at = starts[first + l] + lane(count, l);
+            out->ray_indices[at] = first + l;
+            out->t[at] = lane(s.t, l), out->dt[at] = lane(s.dt, l);
+            out->local[3 * at] = lane(s.x, l), out->local[3 * at + 1] = lane(s.y, l), out->local[3 * at + 2] = lane(s.z, l);
+            out->node[at] = lane(s.node, l), out->level[at] = lane(s.level, l), out->wanted[at] = lane(s.wanted, l);
+        }
+        count = select(alive, count + 1, count);
+        alive = alive & (count < limit);
+    }
+    for (int l = 0; l < P::W && first + l < rays.n; l++) counts[first + l] = lane(count, l);
+}
+
+struct FieldSamples {         // [n_samples] unless said
+    const float *local;       // [n_samples, 3]
+    const int *ray_indices;
+    const float *directions;  // [n_rays, 3]
+    const int *order;         // sample numbers bucketed by node
+    const int *starts;        // [n_nodes + 1] into order
+    float *sigma, *rgb;       // outputs; rgb [n_samples, 3]
+    const float *d_sigma, *d_rgb;
+    float *d_tables;          // [n_nodes, n_grid_levels, table_size, features], +=
+    float *d_mlp;             // [n_nodes, mlp_size], +=
+};
+
+template <class P>
+DEVICE void load_samples(const Scene &scene, const FieldSamples &s, typename P::I index, Activations<P> &a,
+                         typename P::F *position) {
+    const typename P::I i3 = index * 3;
+    for (int c = 0; c < 3; c++) position[c] = gather(s.local, i3 + c);
+    const typename P::I r3 = gather(s.ray_indices, index) * 3;
+    spherical_harmonics<P>(scene.sh_degree, gather(s.directions, r3), gather(s.directions, r3 + 1),
+                           gather(s.directions, r3 + 2), a.color_in + scene.geo);
+}
+
+template <class P, class Table>
+DEVICE void field_forward_node(const Scene &scene, const FieldSamples &s, int node) {
+    typedef typename P::I I;
+    const int end = s.starts[node + 1];
+    for (int first = s.starts[node]; first < end; first += P::W) {
+        I index = all_i<P>(0);
+        for (int l = 0; l < P::W; l++) set_lane(index, l, s.order[first + l < end ? first + l : end - 1]);
+        Activations<P> a;
+        typename P::F position[3], rgb[3];
+        load_samples<P>(scene, s, index, a, position);
+        const typename P::F sigma =
+            shade<P, Table>(scene, node, scene.level[node], position[0], position[1], position[2], a, rgb);
+        for (int l = 0; l < P::W && first + l < end; l++) {
+            const int i = lane(index, l);
+            s.sigma[i] = lane(sigma, l);
+            for (int c = 0; c < 3; c++) s.rgb[3 * i + c] = lane(rgb[c], l);
+        }
+    }
+}
+
+template <class P, int FEATURES>
+DEVICE void encode_backward(const Scene &scene, float *row, const typename P::F *position, const typename P::F *d_features) {
+    for (int level = 0; level < scene.n_grid_levels; level++) {
+        const Corners<P> c = corners_of<P>(scene, level, position[0], position[1], position[2]);
+        float *values = row + (u64)level * scene.table_size * FEATURES;
+        for (int i = 0; i < 8; i++)
+            for (int l = 0; l < P::W; l++) {
+                float *entry = values + (u64)lane(c.entry[i], l) * FEATURES;
+                const float w = lane(c.weight[i], l);
+                for (int f = 0; f < FEATURES; f++) entry[f] += w * lane(d_features[level * FEATURES + f], l);
+            }
+    }
+}
+
+// Gradients of one packet: into d_weights (per lane) and the node's tables. d_x and d_color: of density MLP's first output
+// and of the colour MLP's outputs before the sigmoid.
+template <class P>
+DEVICE void backward_packet(const Scene &scene, const Layers &at, const float *mlp, const Activations<P> &a,
+                            const typename P::F *position, typename P::F d_x, const typename P::F *d_color,
+                            typename P::F *d_weights, float *d_row) {
+    typedef typename P::F F;
+    const F zero = all_f<P>(0.0f);
+    const int n_features = scene.n_grid_levels * scene.features, n_sh = scene.sh_degree * scene.sh_degree;
+    F d_hidden[MAX_HIDDEN], d_in[MAX_GEO + MAX_FEATURES], d_density[MAX_GEO + 1];
+    dense_backward_weights<P>(scene.hidden, 3, a.color_hidden, d_color, d_weights + at.color_out);
+    dense_backward_input<P>(mlp + at.color_out, scene.hidden, 3, d_color, d_hidden);
+    for (int h = 0; h < scene.hidden; h++) d_hidden[h] = select(a.color_hidden[h] > 0.0f, d_hidden[h], zero);
+    dense_backward_weights<P>(scene.geo + n_sh, scene.hidden, a.color_in, d_hidden, d_weights + at.color_hidden);
+    dense_backward_input<P>(mlp + at.color_hidden, scene.geo, scene.hidden, d_hidden, d_density + 1);
+    d_density[0] = d_x;
+    dense_backward_weights<P>(scene.hidden, scene.geo + 1, a.density_hidden, d_density, d_weights + at.density_out);
+    dense_backward_input<P>(mlp + at.density_out, scene.hidden, scene.geo + 1, d_density, d_hidden);
+    for (int h = 0; h < scene.hidden; h++) d_hidden[h] = select(a.density_hidden[h] > 0.0f, d_hidden[h], zero);
+    dense_backward_weights<P>(n_features, scene.hidden, a.features, d_hidden, d_weights + at.density_hidden);
+    dense_backward_input<P>(mlp + at.density_hidden, n_features, scene.hidden, d_hidden, d_in);
+    if (scene.features == 2)
+        encode_backward<P, 2>(scene, d_row, position, d_in);
+    else
+        encode_backward<P, 4>(scene, d_row, position, d_in);
+}
+
+// The next up to W samples of a node with a gradient that is not zero; returns how many.
+template <class P>
+DEVICE int next_with_gradient(const FieldSamples &s, int &cursor, int end, typename P::I &index) {
+    int n = 0;
+    for (; cursor < end && n < P::W; cursor++) {
+        const int i = s.order[cursor];
+        if (s.d_sigma[i] == 0 && s.d_rgb[3 * i] == 0 && s.d_rgb[3 * i + 1] == 0 && s.d_rgb[3 * i + 2] == 0) continue;
+        set_lane(index, n++, i);
+    }
+    for (int l = n; n > 0 && l < P::W; l++) set_lane(index, l, lane(index, 0));
+    return n;
+}
+
+template <class P, class Table>
+DEVICE void field_backward_node(const Scene &scene, const FieldSamples &s, int node, typename P::F *d_weights) {
+    typedef typename P::F F;
+    const int end = s.starts[node + 1];
+    int cursor = s.starts[node];
+    const float *mlp = scene.mlp + (u64)node * scene.mlp_size;
+    const Layers at = layers_of(scene);
+    float *d_row = s.d_tables + (u64)node * scene.n_grid_levels * scene.table_size * scene.features;
+    for (int i = 0; i < scene.mlp_size; i++) d_weights[i] = all_f<P>(0.0f);
+    bool touched = false;
+    typename P::I index = all_i<P>(0);
+    while (const int n = next_with_gradient<P>(s, cursor, end, index)) {
+        touched = true;
+        Activations<P> a;
+        F position[3], rgb[3], d_color[3];
+        load_samples<P>(scene, s, index, a, position);
+        const F sigma = shade<P, Table>(scene, node, scene.level[node], position[0], position[1], position[2], a, rgb);
+        F real = all_f<P>(0.0f);  // 1 in lanes that hold a sample, 0 in those that pad the packet
+        for (int l = 0; l < n; l++) set_lane(real, l, 1.0f);
+        for (int c = 0; c < 3; c++) d_color[c] = gather(s.d_rgb, index * 3 + c) * rgb[c] * (1.0f - rgb[c]) * real;
+        const typename P::M limited = a.density_out[0] + scene.density_shift > MAX_LOG_DENSITY;
+        const F d_x = select(limited, all_f<P>(0.0f), gather(s.d_sigma, index) * sigma * real);
+        backward_packet<P>(scene, at, mlp, a, position, d_x, d_color, d_weights, d_row);
+    }
+    if (!touched) return;
+    float *d_mlp = s.d_mlp + (u64)node * scene.mlp_size;
+    for (int i = 0; i < scene.mlp_size; i++) d_mlp[i] += sum_lanes(d_weights[i]);
+}
+
+}  // namespace infnerf

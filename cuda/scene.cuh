@@ -1,0 +1,48 @@
+// The structs that cross from Python. renderer/kernel_types.py holds the same fields as ctypes; a test compares the sizes.
+#pragma once
+#include "packet.cuh"
+
+namespace infnerf {
+
+constexpr int MAX_GRID_LEVELS = 16;
+constexpr int MAX_FEATURES = 32;
+constexpr int MAX_HIDDEN = 64;
+constexpr int MAX_GEO = 32;
+constexpr int MAX_SH = 16;
+constexpr int MAX_STRIDE_LOG2 = 5;
+constexpr float MAX_LOG_DENSITY = 11.0f;
+
+struct Scene {
+    const int *children;      // [n_nodes, 8], -1 = none
+    const int *level;         // [n_nodes]
+    const u32 *occupancy;     // [n_nodes, occupancy_words], a bit a cell, x fastest
+    const void *tables;       // [n_nodes, n_grid_levels, table_size, features], half or float
+    const float *mlp;         // [n_nodes, mlp_size]
+    int n_nodes, depth;
+    int n_grid_levels, features, table_size;
+    int hidden, geo, sh_degree;
+    int mlp_size, occupancy_resolution, occupancy_words;
+    int grid_resolution[MAX_GRID_LEVELS];
+    float root_size, root_gsd, density_shift;
+    float corner[3];          // of the root, world
+    float aabb[6];            // minimum and maximum of what may be occupied, root-local in [0, 1]
+};
+
+struct View {
+    float origin[3];          // camera position, root-local
+    float axes[9];            // rows: the camera's x, y, z axes in the world
+    float fx, fy, cx, cy;     // px
+    int width, height, frame; // px, px, 0 = exact
+    int min_level, max_level;
+    float lod_scale;          // 2**-lod_bias, multiplies the cone
+    float step_scale, early_stop;
+};
+
+struct Buffers {              // of the whole image; null: not wanted
+    float *color, *depth, *normal, *level, *gsd_ratio, *samples;
+    int *node;
+    float *clamped;
+    int *node_samples;        // [n_nodes], += samples answered by each node; one array a thread
+};
+
+}  // namespace infnerf

@@ -1,0 +1,168 @@
+// A packet of rays from the camera to all channels of the frame: march, shade, composite, until every ray has ended.
+// Lanes that wait in different nodes are answered node by node (a waterfall); all lanes compute, a mask keeps the right ones.
+// Twin: renderer/torch_executor.py.
+#pragma once
+#include "field.cuh"
+#include "march.cuh"
+
+namespace infnerf {
+
+template <class P> struct Pixel {
+    typedef typename P::F F;
+    F red, green, blue, transmittance;
+    F depth, level, gsd_ratio, clamped, samples;  // sums weighted by weight, but for samples
+    F heaviest, x, y, z;                          // the heaviest sample: weight and node-local position
+    typename P::I node, node_level;
+    F nx, ny, nz;
+};
+
+template <class P>
+DEVICE Ray<P> camera_ray(const Scene &scene, const View &view, typename P::I column, typename P::I row) {
+    typedef typename P::F F;
+    Ray<P> ray;
+    ray.pixel = to_unsigned(row * view.width + column);
+    ray.frame = view.frame;
+    F px = to_float(column) + 0.5f, py = to_float(row) + 0.5f;
+    if (view.frame > 0) {
+        const typename P::U zero = typename P::U{};
+        px += random_of<P>(ray.pixel, zero + 0xffffffffu, view.frame) - 0.5f;
+        py += random_of<P>(ray.pixel, zero + 0xfffffffeu, view.frame) - 0.5f;
+    }
+    const F x = (px - view.cx) * (1.0f / view.fx), y = (py - view.cy) * (1.0f / view.fy);
+    const F length = square_root(x * x + y * y + 1.0f), scale = 1.0f / length;
+    const float *a = view.axes;
+    ray.dx = (x * a[0] + y * a[3] + a[6]) * scale;
+    ray.dy = (x * a[1] + y * a[4] + a[7]) * scale;
+    ray.dz = (x * a[2] + y * a[5] + a[8]) * scale;
+    ray.ox = all_f<P>(view.origin[0]);
+    ray.oy = all_f<P>(view.origin[1]);
+    ray.oz = all_f<P>(view.origin[2]);
+    const float on_axis = square_root(0.318309886184f / (view.fx * view.fy)) * view.lod_scale;
+    ray.cone = on_axis * scale * square_root(scale);
+    return ray;
+}
+
+// Adds one sample of every lane in `m` (InfNeRF eq. 2; Max 1995).
+template <class P>
+DEVICE void composite(const Scene &scene, const Ray<P> &ray, const Sample<P> &s, typename P::M m, typename P::F sigma,
+                      const typename P::F *rgb, float lod_scale, Pixel<P> &p) {
+    typedef typename P::F F;
+    const F zero = all_f<P>(0.0f);
+    const F through = exp_of<P>(-sigma * s.dt);
+    const F weight = select(m, p.transmittance * (1.0f - through), zero);
+    p.transmittance = select(m, p.transmittance * through, p.transmittance);
+    p.red += weight * rgb[0];
+    p.green += weight * rgb[1];
+    p.blue += weight * rgb[2];
+    p.depth += weight * s.t;
+    p.level += weight * to_float(s.level);
+    const F ratio = ray.cone * s.t * (1.0f / lod_scale) / gsd_at<P>(scene, s.level);
+    p.gsd_ratio += weight * log2_of<P>(larger<F>(ratio, all_f<P>(1e-20f)));
+    p.clamped += select(s.wanted > s.level, weight, zero);
+    p.samples += select(m, all_f<P>(1.0f), zero);
+    const typename P::M heavier = weight > p.heaviest;
+    p.heaviest = select(heavier, weight, p.heaviest);
+    p.node = select(heavier, s.node, p.node);
+    p.node_level = select(heavier, s.level, p.node_level);
+    p.x = select(heavier, s.x, p.x);
+    p.y = select(heavier, s.y, p.y);
+    p.z = select(heavier, s.z, p.z);
+}
+
+// The normal at the heaviest sample: the falling gradient of log density by four taps on a tetrahedron one grid cell about it.
+template <class P, class Table> DEVICE void find_normals(const Scene &scene, const Ray<P> &ray, Pixel<P> &p) {
+    typedef typename P::F F;
+    typedef typename P::M M;
+    const F zero = all_f<P>(0.0f), one = all_f<P>(1.0f);
+    const float h = scene.root_gsd / scene.root_size;
+    p.nx = p.ny = p.nz = zero;
+    M waiting = p.heaviest > 0.0f;
+    NO_UNROLL
+    while (any(waiting)) {
+        int node = 0;
+        for (int l = 0; l < P::W; l++)
+            if (lane(waiting, l)) node = lane(p.node, l);
+        const M m = waiting & (p.node == node);
+        F nx = zero, ny = zero, nz = zero;
+        NO_UNROLL
+        for (int tap = 0; tap < 4; tap++) {
+            const float sx = tap == 0 || tap == 3 ? 1.0f : -1.0f, sy = tap == 2 || tap == 3 ? 1.0f : -1.0f;
+            const float sz = tap == 1 || tap == 3 ? 1.0f : -1.0f;
+            const F x = larger<F>(smaller<F>(p.x + sx * h, one), zero), y = larger<F>(smaller<F>(p.y + sy * h, one), zero);
+            const F z = larger<F>(smaller<F>(p.z + sz * h, one), zero);
+            const F value = log_density<P, Table>(scene, node, x, y, z);
+            nx += value * sx;
+            ny += value * sy;
+            nz += value * sz;
+        }
+        p.nx = select(m, -nx, p.nx);
+        p.ny = select(m, -ny, p.ny);
+        p.nz = select(m, -nz, p.nz);
+        waiting = waiting & invert(m);
+    }
+    const F norm = square_root(p.nx * p.nx + p.ny * p.ny + p.nz * p.nz);
+    const F facing = p.nx * ray.dx + p.ny * ray.dy + p.nz * ray.dz;
+    const F scale = select(facing > 0.0f, all_f<P>(-1.0f), one) / larger<F>(norm, all_f<P>(1e-12f));
+    p.nx = p.nx * scale;
+    p.ny = p.ny * scale;
+    p.nz = p.nz * scale;
+}
+
+template <class P, class Table>
+DEVICE void trace_packet(const Scene &scene, const View &view, typename P::I column, typename P::I row,
+                         typename P::M alive, Pixel<P> &p, Ray<P> &ray, int *node_samples) {
+    typedef typename P::F F;
+    typedef typename P::I I;
+    typedef typename P::M M;
+    const F zero = all_f<P>(0.0f);
+    p = Pixel<P>();
+    p.transmittance = all_f<P>(1.0f);
+    p.node = all_i<P>(-1);
+    ray = camera_ray<P>(scene, view, column, row);
+    alive = alive & prepare_ray<P>(scene, ray, view.step_scale, view.min_level, view.max_level);
+    I k = larger<I>(to_int(step_index<P>(ray, larger<F>(ray.near, zero)) - ray.offset - 1.0f), all_i<P>(0));
+    Activations<P> a;
+    spherical_harmonics<P>(scene.sh_degree, ray.dx, ray.dy, ray.dz, a.color_in + scene.geo);
+    Sample<P> s = Sample<P>();
+    NO_UNROLL
+    while (any(alive)) {
+        next_sample<P>(scene, ray, alive, alive, k, s);
+        M waiting = alive;
+        NO_UNROLL
+        while (any(waiting)) {
+            int node = 0, level = 0, count = 0;
+            for (int l = 0; l < P::W; l++)
+                if (lane(waiting, l)) node = lane(s.node, l), level = lane(s.level, l);
+            const M m = waiting & (s.node == node);
+            F rgb[3];
+            const F sigma = shade<P, Table>(scene, node, level, s.x, s.y, s.z, a, rgb);
+            composite<P>(scene, ray, s, m, sigma, rgb, view.lod_scale, p);
+            for (int l = 0; l < P::W; l++) count += lane(m, l) ? 1 : 0;
+            if (node_samples) add_count(node_samples + node, count);
+            waiting = waiting & invert(m);
+        }
+        alive = alive & (p.transmittance >= view.early_stop);
+    }
+    find_normals<P, Table>(scene, ray, p);
+}
+
+// Writes lane l of a packet to pixel `index`.
+template <class P> DEVICE void write_pixel(const Pixel<P> &p, const Buffers &out, int l, int index) {
+    const float alpha = 1.0f - lane(p.transmittance, l);
+    const float mean = alpha > 1e-6f ? 1.0f / alpha : 0.0f;
+    out.color[4 * index + 0] = lane(p.red, l);
+    out.color[4 * index + 1] = lane(p.green, l);
+    out.color[4 * index + 2] = lane(p.blue, l);
+    out.color[4 * index + 3] = alpha;
+    out.depth[index] = lane(p.depth, l) * mean;
+    out.normal[3 * index + 0] = lane(p.nx, l);
+    out.normal[3 * index + 1] = lane(p.ny, l);
+    out.normal[3 * index + 2] = lane(p.nz, l);
+    out.level[index] = lane(p.level, l) * mean;
+    out.gsd_ratio[index] = lane(p.gsd_ratio, l) * mean;
+    out.samples[index] = lane(p.samples, l);
+    out.node[index] = lane(p.node, l);
+    out.clamped[index] = lane(p.clamped, l) * mean;
+}
+
+}  // namespace infnerf
