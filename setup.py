@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parent
 def load_kernel_build() -> ModuleType:
     """`renderer/kernel_build.py` by its path: the package itself can't be imported before it is installed."""
     spec = importlib.util.spec_from_file_location("kernel_build", ROOT / "renderer" / "kernel_build.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
@@ -27,8 +28,8 @@ def load_kernel_build() -> ModuleType:
 
 
 class BuildKernels(build_ext):
-    """Compiles every variant for this kind of machine. A failure leaves the libraries out: the viewer then compiles them
-    on first use or renders with torch, and says so. With INFNERF_REQUIRE=cc it fails the build instead.
+    """Compiles every variant for this kind of machine. A failure leaves the libraries out: the viewer then compiles
+    them on first use or renders with torch, and says so. With INFNERF_REQUIRE=cc it fails the build instead.
     """
 
     def run(self) -> None:
@@ -77,7 +78,16 @@ class PlatformWheel(bdist_wheel):
         return "py3", "none", super().get_tag()[2]
 
 
+ROOMS = ("viewer", "renderer", "training", "data", "models")
+DATA = ("cuda", "shaders", "assets")  # no __init__.py there: they are found beside the rooms, by path
+
+packages = [f"infnerf.{name}" for name in (*ROOMS, *DATA)]
+for room in ROOMS:
+    packages += [f"infnerf.{room}.{inner}" for inner in find_packages(str(ROOT / room))]
+
 setup(
+    packages=packages,
+    package_dir={f"infnerf.{name}": name for name in (*ROOMS, *DATA)},
     ext_modules=[Extension("infnerf.renderer._kernels", sources=[])],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": PlatformWheel},
 )

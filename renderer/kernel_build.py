@@ -44,7 +44,7 @@ VARIANTS: dict[str, Variant] = {
     )
 }
 
-#: Never -ffast-math: GCC then links crtfastmath, and loading the library would turn denormals off for the whole process.
+#: Never -ffast-math: GCC then links crtfastmath, and loading the library turns denormals off for the whole process.
 FLAGS: tuple[str, ...] = (
     "-O2",
     "-std=c++17",

@@ -1,0 +1,192 @@
+"""What both command lines share: errors to one sentence and an exit code, sizes, camera files, whole files, progress.
+
+Imports the standard library only; the rest comes late, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from ..models.camera import Camera
+
+MAX_SIDE = 16384  # px, the widest image that a Camera takes
+CAMERA_KEYS = ("c2w", "fx", "fy", "cx", "cy", "width", "height")
+
+T = TypeVar("T")
+
+
+class CommandError(Exception):
+    """The command failed in a way that one sentence explains: exit code 1."""
+
+    code = 1
+
+
+class UsageError(CommandError):
+    """The command line itself is wrong: exit code 2."""
+
+    code = 2
+
+
+class Interrupted(CommandError):
+    """Ctrl-C, after what was done has been kept; the message says where. Exit code 130, as a shell has it."""
+
+    code = 130
+
+
+def run_command(program: str, command: Callable[[], int | None]) -> int:
+    """Runs `command` and turns every expected failure into one sentence on stderr and an exit code.
+
+    With INFNERF_DEBUG set, the traceback comes too. Errors of our own making (wrong types, wrong names) always show it.
+    """
+    try:
+        return int(command() or 0)
+    except KeyboardInterrupt:
+        return _say(program, "stopped by Ctrl-C", Interrupted.code)
+    except CommandError as error:
+        return _say(program, str(error), error.code)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); Python would complain again while flushing at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(program, f"{where}{error.strerror or error}", 1)
+    except MemoryError:
+        return _say(program, "out of memory; a smaller --size needs less", 1)
+    except (ValueError, RuntimeError) as error:
+        return _say(program, str(error), 1)
+
+
+def parse_arguments(program: str, settings: Any, argv: Sequence[str] | None, description: str | None = None) -> Any:
+    """Reads the command line into `settings` (a dataclass or a union of them) with tyro.
+
+    Raises `SystemExit`: code 0 after `--help`, 2 after a bad argument.
+    """
+    import tyro
+
+    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+    return tyro.cli(settings, prog=program, args=argv, description=description, config=config)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`"1280x720"` as (width, height). Raises `UsageError` for another form, `CommandError` for a side out of range.
+
+    >>> parse_size("1280x720")
+    (1280, 720)
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)", text.strip().lower())
+    if match is None:
+        raise UsageError(f"--size must be WIDTHxHEIGHT in pixels, like 1280x720, got {text!r}")
+    width, height = int(match[1]), int(match[2])
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise CommandError(f"--size must have sides of 1 to {MAX_SIDE} pixels, got {text}")
+    return width, height
+
+
+def check_range(flag: str, value: float, low: float, high: float) -> None:
+    """Raises `UsageError` if the value of a flag is outside [low, high], or not a number."""
+    if not low <= value <= high:
+        raise UsageError(f"{flag} must be from {low:g} to {high:g}, got {value:g}")
+
+
+def read_camera(path: Path, size: tuple[int, int] | None = None) -> Camera:
+    """The camera of a JSON file, resized to `size`.
+
+    The file: {"c2w": 4x4 in OpenCV axes, "fx", "fy", "cx", "cy", "width", "height"}, in pixels.
+    Raises `CommandError` that names the file and the key.
+    """
+    import numpy as np
+
+    from ..models.camera import Camera
+
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CommandError(f"{path}: the camera file can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f"{path}: the camera file is not JSON: {error}") from error
+    if not isinstance(entry, dict) or (missing := [key for key in CAMERA_KEYS if key not in entry]):
+        lacks = ", ".join(missing) if isinstance(entry, dict) else "an object"
+        raise CommandError(f"{path}: the camera needs the keys {', '.join(CAMERA_KEYS)}; it lacks {lacks}")
+    try:
+        numbers = {key: float(entry[key]) for key in CAMERA_KEYS[1:]}
+        camera = Camera(np.array(entry["c2w"], np.float64), **numbers)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CommandError(f"{path}: {error}") from error
+    return camera.resized(*size) if size else camera
+
+
+def write_camera(path: Path, camera: Camera) -> None:
+    """The inverse of `read_camera`."""
+    entry = {key: getattr(camera, key) for key in CAMERA_KEYS[1:]}
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps({"c2w": camera.c2w.tolist(), **entry}, indent=1), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` (same suffix) that is renamed over it at the end, or deleted if the body raises.
+
+    Raises `CommandError` if the folder does not exist or can't be written.
+    """
+    temporary = temporary_beside(path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def temporary_beside(path: Path) -> Path:
+    """A new path in the folder of `path`, which must exist and be writable, else `CommandError`."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise CommandError(f"{path}: the folder {folder} does not exist")
+    if path.is_dir():
+        raise CommandError(f"{path}: is a folder, a file name is needed")
+    if not os.access(folder, os.W_OK):
+        raise CommandError(f"{path}: the folder {folder} can't be written")
+    return folder / f".{path.stem}.{secrets.token_hex(4)}{path.suffix}"
+
+
+@contextlib.contextmanager
+def progress_bar(description: str, total: float) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar with the time left; yields `advance(done, note)`, `done` in units of `total`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(description, total=total, note="")
+        yield lambda done, note="": progress.update(task, completed=done, note=note)
+
+
+def say(text: str) -> None:
+    """A line on stderr: what goes on, as opposed to results, which go to stdout."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _say(program: str, sentence: str, code: int) -> int:
+    if os.environ.get("INFNERF_DEBUG"):
+        traceback.print_exc()
+    say(f"{program}: {sentence}")
+    return code
