@@ -11,7 +11,8 @@ import pickletools
 import secrets
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ class Checkpoint:
     octree: Octree
     field: dict[str, Tensor]
     scene: dict[str, Any]  # "up", "unit", "aabb", "cameras", "color_space", "background", and more plain data
-    view: dict[str, Any] = field(default_factory=dict)  # where the viewer starts; "camera" like one of scene's cameras
+    view: dict[str, Any] = dataclass_field(
+        default_factory=dict
+    )  # where the viewer starts; "camera" like one of scene's cameras
     training: dict[str, Any] | None = None  # optimiser and schedule, for resuming
     path: Path | None = None  # the file it came from
 
@@ -97,8 +100,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
     """Writes to a temporary file in the same folder, flushes it to disk, then renames it over `path`.
 
-    A link at `path` is replaced, never written through. Raises `CheckpointError` for values that `load_checkpoint` would
-    refuse, a full disk or a folder that cannot be written; a file that was at `path` is then whole.
+    A link at `path` is replaced, never written through. Raises `CheckpointError` for values that `load_checkpoint`
+    would refuse, a full disk or a folder that cannot be written; a file that was at `path` is then whole.
     """
     path = Path(path)
     values = {
@@ -241,7 +244,7 @@ def _field(value: Any, config: InfNeRFConfig, n_nodes: int) -> dict[str, Tensor]
 
 
 def _check_finite_half(tensor: Tensor, key: str) -> None:
-    """Refuses NaN and infinity in float16 by its bits (an exponent of all ones), without a float copy of a mapped file."""
+    """Refuses NaN and infinity in float16 by its bits (an exponent of all ones): no float copy of a mapped file."""
     bits = tensor.view(torch.int16).reshape(-1)
     for start in range(0, len(bits), _CHUNK):
         wrong = (bits[start : start + _CHUNK] & 0x7FFF) >= 0x7C00
@@ -334,7 +337,7 @@ def _numbers(value: Any, key: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _plain(value: Any, key: str) -> None:
-    """Refuses anything but dicts, lists, tuples, numbers, strings, None and tensors. Shared parts are looked at once."""
+    """Refuses all but dicts, lists, tuples, numbers, strings, None and tensors. Shared parts are looked at once."""
     stack, seen = [value], set()
     while stack:
         item = stack.pop()

@@ -1,0 +1,112 @@
+"""How large a picture or a slice of one may be: sizes that hold a time, learnt from the times measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from .accumulate import add_stats
+from .frame import Executor, FrameBuffers, RenderRequest, RenderStats
+
+FIRST_SCALE = 1 / 8  # of the window's edge: the first picture of an unknown scene must not take long
+MIN_SCALE = 1 / 16
+HYSTERESIS = (0.8, 1.2)  # wanted over present area; inside, the size stays, so that the picture does not flicker
+SLICE_MS = 8.0  # measured work between two looks at what the window wants
+MIN_SLICE_AREA = 1024  # px
+
+
+class ScaleController:
+    """Keeps the time of a frame at a target by its size: frame time is taken as proportional to the pixel count."""
+
+    def __init__(self) -> None:
+        self.scale = FIRST_SCALE
+        self.ms_per_pixel: float | None = None
+
+    def measured(self, pixels: int, ms: float, window_pixels: int, target_ms: float, max_scale: float) -> None:
+        """Takes in one frame's time and sets `scale` for the next; inside the hysteresis it stays."""
+        cost = max(ms, 1e-3) / pixels
+        self.ms_per_pixel = cost if self.ms_per_pixel is None else 0.5 * (self.ms_per_pixel + cost)
+        wanted = target_ms / self.ms_per_pixel / window_pixels
+        if not HYSTERESIS[0] <= wanted / self.scale**2 <= HYSTERESIS[1]:
+            self.scale = wanted**0.5
+        self.scale = min(max(self.scale, MIN_SCALE), max_scale)
+
+
+class SliceBudget:
+    """How many pixels a slice may have to take about `SLICE_MS`, or twice a call's fixed cost where that is more."""
+
+    def __init__(self) -> None:
+        self.overhead_ms: float | None = None  # of a call with next to no pixels
+        self._pixels_per_ms = 128.0
+
+    @property
+    def area(self) -> float:
+        overhead = self.overhead_ms or 0.0
+        return max(MIN_SLICE_AREA, self._pixels_per_ms * max(SLICE_MS - overhead, overhead))
+
+    def measured(self, pixels: int, ms: float) -> None:
+        rate = pixels / max(ms - (self.overhead_ms or 0.0), 0.05)
+        self._pixels_per_ms = 0.5 * (self._pixels_per_ms + rate)
+
+
+def render_in_slices(
+    executor: Executor,
+    request: RenderRequest,
+    out: FrameBuffers,
+    budget: SliceBudget,
+    cancelled: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.perf_counter,
+    after_slice: Callable[[RenderStats], None] = lambda stats: None,
+) -> RenderStats:
+    """Renders `request.region` piece by piece, from the middle outward, and calls `after_slice` with the sum so far.
+
+    Returns the sum; `stats.cancelled`: part of the region was not written.
+    """
+    total = RenderStats()
+
+    def render(region: tuple[int, int, int, int]) -> float:
+        start = clock()
+        add_stats(total, executor.render(replace(request, region=region), out, cancelled))
+        return (clock() - start) * 1000
+
+    pending = [request.bounds]
+    x0, y0, x1, y1 = request.bounds
+    if budget.overhead_ms is None and x0 < x1 and y0 < y1:
+        budget.overhead_ms = render((x0, y0, x0 + 1, y0 + 1))
+    while pending and not (total.cancelled or cancelled()):
+        region = pending.pop()
+        area = (region[2] - region[0]) * (region[3] - region[1])
+        if area > 1.5 * budget.area:
+            pending.extend(halves(region, ((x0 + x1) / 2, (y0 + y1) / 2)))
+            continue
+        ms = render(region)
+        if not total.cancelled:
+            budget.measured(area, ms)
+            after_slice(total)
+    total.cancelled |= bool(pending) or cancelled()
+    return total
+
+
+def halves(region: tuple[int, int, int, int], center: tuple[float, float]) -> list[tuple[int, int, int, int]]:
+    """A region cut across its longer side, the half nearer to `center` last.
+
+    >>> halves((0, 0, 64, 32), (10, 16))
+    [(32, 0, 64, 32), (0, 0, 32, 32)]
+    """
+    x0, y0, x1, y1 = region
+    if x1 - x0 >= y1 - y0:
+        x = _middle(x0, x1)
+        parts = [(x0, y0, x, y1), (x, y0, x1, y1)]
+        near_first = center[0] < x
+    else:
+        y = _middle(y0, y1)
+        parts = [(x0, y0, x1, y), (x0, y, x1, y1)]
+        near_first = center[1] < y
+    return parts[::-1] if near_first else parts
+
+
+def _middle(low: int, high: int) -> int:
+    """Between two edges, a multiple of 8 from the lower one where there is room: kernels take packets of pixels."""
+    half = (high - low) // 2
+    return low + (half // 8 * 8 if half >= 8 else half)
