@@ -84,7 +84,7 @@ DEVICE typename P::M prepare_ray(const Scene &scene, Ray<P> &ray, float step_sca
     ray.dt_min = step_scale * gsd_at(scene, deepest);
     ray.dt_max = step_scale * gsd_at(scene, min_level < deepest ? min_level : deepest);
     ray.growth = ray.cone * (step_scale * 1.41421356237f);
-    ray.log_growth = log2_of<P>(ray.growth + 1.0f);
+    ray.log_growth = log2_1p<P>(smaller<F>(ray.growth, all_f<P>(1.0f)));
     ray.k1 = 1.0f / ray.growth;
     ray.t1 = ray.dt_min / ray.growth;
     ray.t2 = ray.dt_max / ray.growth;

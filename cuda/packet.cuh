@@ -45,6 +45,14 @@ template <class P> DEVICE typename P::F log2_of(typename P::F x) {
     return to_float(floor_log2<P>(x)) + 0.5f + z * series * 2.88539008178f;
 }
 
+// log2(1 + x) for x in [0, 1], relative error below 2e-7 however small x is (log2_of loses the digits of x beside 1)
+template <class P> DEVICE typename P::F log2_1p(typename P::F x) {
+    typedef typename P::F F;
+    const F z = x / (x + 2.0f), q = z * z;
+    const F series = ((((q * (1.0f / 11) + 1.0f / 9) * q + 1.0f / 7) * q + 0.2f) * q + 1.0f / 3) * q + 1.0f;
+    return z * series * 2.88539008178f;
+}
+
 // A uniform number in [0, 1) from three counters (a murmur finaliser over their mix): frames are reproducible.
 template <class P> DEVICE typename P::F random_of(typename P::U pixel, typename P::U sample, u32 frame) {
     typename P::U h = pixel * 0x9E3779B1u ^ sample * 0x85EBCA6Bu ^ (frame * 0xC2B2AE35u + 0x27D4EB2Fu);

@@ -94,7 +94,7 @@ class Octree:
 
     def find(
         self,
-        points: Tensor,  # [n, 3] world
+        points: Tensor,  # [n, 3] root-local, [0, 1] inside the root cube
         max_level: Tensor,  # [n] int, the deepest level wanted
     ) -> Tensor:
         """The deepest existing node on each point's path that is not deeper than `max_level`; points outside clamp to the cube.
@@ -103,7 +103,7 @@ class Octree:
         """
         node = torch.zeros(points.shape[0], dtype=torch.long, device=points.device)
         children = self.children.to(points.device).long()
-        local = ((points - self.corner[0].to(points)) / self.root_size).clamp(0.0, 1.0)
+        local = points.clamp(0.0, 1.0)
         alive = torch.ones_like(node, dtype=torch.bool)
         for level in range(self.depth):
             local = local * 2

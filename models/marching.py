@@ -1,0 +1,170 @@
+"""Which samples a ray takes: every step of every ray at once. Torch twin of `cuda/march.cuh`, whose header states the rule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .octree import MAX_DEPTH, Octree, select_level
+
+MAX_STRIDE_LOG2 = 5
+#: Numbers of the "samples" that the generator gives to a pixel's own jitters; `cuda/trace.cuh` and `cuda/march.cuh` use the same.
+JITTER_X, JITTER_Y, JITTER_STEP = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
+
+
+@dataclass(frozen=True)
+class MarchSettings:
+    """How rays are cut into samples; the fields of `RenderRequest` of the same names."""
+
+    frame: int = 0
+    lod_bias: float = 0.0
+    min_level: int = 0
+    max_level: int = MAX_DEPTH
+    step_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class PackedSamples:
+    """Samples of all rays, ray behind ray, front to back."""
+
+    ray_indices: Tensor  # [n_samples] int64
+    t: Tensor  # [n_samples] middles, world units
+    dt: Tensor  # [n_samples] lengths
+    local: Tensor  # [n_samples, 3] position in the node's cube, [0, 1]
+    node: Tensor  # [n_samples] int64
+    level: Tensor  # [n_samples] int64, the node's
+    wanted: Tensor  # [n_samples] int64, the level asked for; > level: clamped
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def select(self, index: Tensor) -> PackedSamples:
+        """The samples of a mask or an index."""
+        return PackedSamples(**{name: value[index] for name, value in vars(self).items()})
+
+
+def random_uniform(pixel: Tensor, sample: Tensor | int, frame: int) -> Tensor:
+    """The counter-based generator of `cuda/packet.cuh`: uniform in [0, 1), float32, bit for bit."""
+    low = 0xFFFFFFFF
+    h = (pixel * 0x9E3779B1 ^ torch.as_tensor(sample) * 0x85EBCA6B ^ (frame * 0xC2B2AE35 + 0x27D4EB2F)) & low
+    h = h ^ h >> 16
+    h = h * 0x85EBCA6B & low
+    h = h ^ h >> 13
+    h = h * 0xC2B2AE35 & low
+    h = h ^ h >> 16
+    return (h >> 8).float() / 16777216
+
+
+class _Steps:
+    """t(k) of each ray: linear, then geometric, then linear (closed form), and its inverse."""
+
+    def __init__(self, cones: Tensor, dt_min: float, dt_max: float, step_scale: float) -> None:
+        self.dt_min, self.dt_max = dt_min, dt_max
+        self.growth = cones * (step_scale * math.sqrt(2))
+        self.rate = torch.log1p(self.growth.clamp(max=1.0)) / math.log(2)
+        self.k1, self.t1, self.t2 = 1 / self.growth, dt_min / self.growth, dt_max / self.growth
+        self.k2 = self.k1 + math.log2(dt_max / dt_min) / self.rate
+
+    def at(self, ray: Tensor, k: Tensor) -> Tensor:
+        k1, k2 = self.k1[ray], self.k2[ray]
+        t = torch.where(k > k1, self.t1[ray] * torch.exp2(((k - k1) * self.rate[ray]).clamp(max=126.0)), k * self.dt_min)
+        return torch.where(k > k2, self.t2[ray] + (k - k2) * self.dt_max, t)
+
+    def index(self, t: Tensor) -> Tensor:
+        """One k for every ray: `t` [n_rays]."""
+        k = torch.where(t > self.t1, self.k1 + torch.log2((t / self.t1).clamp(min=1.0)) / self.rate, t / self.dt_min)
+        return torch.where(t > self.t2, self.k2 + (t - self.t2) / self.dt_max, k)
+
+
+def box_span(origins: Tensor, directions: Tensor, aabb: Tensor) -> tuple[Tensor, Tensor]:
+    """Where rays enter and leave a box [2, 3]: `near`, `far` [n_rays]; near >= far where they miss."""
+    tiny, large = 1e-20, 1e20
+    inverse = torch.where(directions.abs() > tiny, 1 / directions.abs().clamp(min=tiny), torch.full_like(directions, large))
+    inverse = torch.where(directions < 0, -inverse, inverse)
+    a, b = (aabb[0] - origins) * inverse, (aabb[1] - origins) * inverse
+    return torch.minimum(a, b).amax(-1).clamp(min=0.0), torch.maximum(a, b).amin(-1)
+
+
+def march(
+    octree: Octree,
+    occupancy: Tensor,  # [n_nodes, W] int32
+    occupancy_resolution: int,
+    resolution: int,
+    aabb: Tensor,  # [2, 3] root-local
+    origins: Tensor,  # [n_rays, 3] root-local, in [0, 1] inside the cube
+    directions: Tensor,  # [n_rays, 3] world, unit
+    cones: Tensor,  # [n_rays] radius at unit distance
+    counters: Tensor,  # [n_rays] int64, pixel numbers for the generator
+    settings: MarchSettings,
+) -> PackedSamples:
+    """All samples of the rays, through everything (no early stop). The work is the rays' steps, so give it some thousands of rays."""
+    root_gsd = octree.root_size / resolution
+    cones = cones * 2.0**-settings.lod_bias
+    deepest = min(octree.depth, settings.max_level)
+    dt_min = settings.step_scale * root_gsd / 2**deepest
+    dt_max = settings.step_scale * root_gsd / 2 ** min(settings.min_level, deepest)
+    steps = _Steps(cones, dt_min, dt_max, settings.step_scale)
+    local_d = directions * (1 / octree.root_size)
+    near, far = box_span(origins, local_d, aabb)
+    offset = random_uniform(counters, JITTER_STEP, settings.frame).to(cones) if settings.frame else torch.zeros_like(cones)
+    first = (steps.index(near) - offset - 1).clamp(min=0).long()
+    count = torch.where(near < far, (steps.index(far.clamp(min=0)) - offset + 1).ceil().long() - first, 0).clamp(min=0)
+
+    ray = torch.repeat_interleave(count)
+    k = torch.arange(len(ray), device=ray.device) - (count.cumsum(0) - count)[ray] + first[ray]
+    start = k.to(cones) + offset[ray]
+    ta, tb = steps.at(ray, start), steps.at(ray, start + 1)
+    t = 0.5 * (ta + tb)
+    radius = cones[ray] * t
+    if settings.frame:
+        radius = radius * torch.exp2(random_uniform(counters[ray], k, settings.frame).to(cones) - 0.5)
+    wanted = select_level(radius, root_gsd, 0.0, settings.min_level, settings.max_level)
+    position = origins[ray] + local_d[ray] * t[:, None]
+    node = octree.find(position, wanted)
+    level = octree.level.to(node.device).long()[node]
+    local = to_node(octree, position, node, level)
+    taken = _occupied(occupancy, occupancy_resolution, node, local) & (t >= near[ray]) & (t < far[ray])
+
+    dt = (steps.growth[ray] * t).clamp(dt_min, dt_max)
+    own = dt_min * torch.exp2((deepest - level).to(cones))  # the node's GSD times step_scale
+    merged = 1 << (torch.frexp(own / dt).exponent.long() - 1).clamp(0, MAX_STRIDE_LOG2)
+    aligned = k & -k
+    stride = torch.where((aligned == 0) | (aligned > merged), merged, aligned)
+    taken = taken & ~_covered(taken, stride, k, first[ray])
+
+    ray, k, start, stride, node, level = (x[taken] for x in (ray, k, start, stride, node, level))
+    te = torch.where(stride > 1, steps.at(ray, start + stride.to(cones)), tb[taken])
+    middle = 0.5 * (ta[taken] + te)
+    shift = (middle - t[taken]) * torch.exp2(level.to(cones))
+    moved = (local[taken] + local_d[ray] * shift[:, None]).clamp(0.0, 1.0)
+    return PackedSamples(ray, middle, te - ta[taken], moved, node, level, wanted[taken])
+
+
+def to_node(octree: Octree, position: Tensor, node: Tensor, level: Tensor) -> Tensor:
+    """Root-local positions [n, 3] -> positions in their nodes' cubes, clamped to [0, 1]. Exact where the descent is."""
+    corner = (octree.corner.double() - octree.corner[0].double()) / octree.root_size
+    scale = 2.0**octree.depth  # corners are whole multiples of the smallest node: drop the rounding of world units
+    corner = (torch.round(corner * scale) / scale).to(position.device, position.dtype)
+    return ((position.clamp(0.0, 1.0) - corner[node]) * torch.exp2(level.to(position))[:, None]).clamp(0.0, 1.0)
+
+
+def _occupied(occupancy: Tensor, resolution: int, node: Tensor, local: Tensor) -> Tensor:
+    cell = (local * resolution).long().clamp(max=resolution - 1)
+    index = (cell[:, 2] * resolution + cell[:, 1]) * resolution + cell[:, 0]
+    word = occupancy.view(-1)[node * occupancy.shape[1] + (index >> 5)]
+    return (word.long() >> (index & 31) & 1).bool()
+
+
+def _covered(taken: Tensor, stride: Tensor, k: Tensor, first: Tensor) -> Tensor:
+    """Steps that an aligned, longer step before them has swallowed. Aligned powers of two nest, so one look per size is enough."""
+    covered = torch.zeros_like(taken)
+    here = torch.arange(len(k), device=k.device)
+    for j in range(1, MAX_STRIDE_LOG2 + 1):
+        back = k & (1 << j) - 1
+        exists = (back > 0) & (k - back >= first)
+        leader = here - back * exists
+        covered |= exists & taken[leader] & (stride[leader] >= 1 << j)
+    return covered

@@ -1,0 +1,232 @@
+"""The CPU build of `cuda/`: finds or compiles the library, and calls it. Structs mirror `cuda/scene.cuh` and `cuda/samples.cuh`.
+
+Order: `INFNERF_KERNELS` (a path, for sanitizer builds); a library that the wheel brought, if its source hash is the sources'; one compiled
+earlier into the user's cache; one compiled now. With none of these `load_kernels` raises `KernelsUnavailable` with the reason.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..models.infnerf import InfNeRF
+from . import kernel_build
+
+CUDA_DIR = Path(__file__).resolve().parents[1] / "cuda"
+MAX_GRID_LEVELS = 16
+
+_P, _I, _F = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
+
+
+class SceneStruct(ctypes.Structure):
+    _fields_ = [
+        *[(name, _P) for name in ("children", "level", "occupancy", "tables", "mlp")],
+        *[(name, _I) for name in ("n_nodes", "depth", "n_grid_levels", "features", "table_size")],
+        *[(name, _I) for name in ("hidden", "geo", "sh_degree", "mlp_size", "occupancy_resolution", "occupancy_words")],
+        ("grid_resolution", _I * MAX_GRID_LEVELS),
+        *[(name, _F) for name in ("root_size", "root_gsd", "density_shift")],
+        ("corner", _F * 3),
+        ("aabb", _F * 6),
+    ]
+
+
+class ViewStruct(ctypes.Structure):
+    _fields_ = [
+        ("origin", _F * 3),
+        ("axes", _F * 9),
+        *[(name, _F) for name in ("fx", "fy", "cx", "cy")],
+        *[(name, _I) for name in ("width", "height", "frame", "min_level", "max_level")],
+        *[(name, _F) for name in ("lod_scale", "step_scale", "early_stop")],
+    ]
+
+
+class BuffersStruct(ctypes.Structure):
+    _fields_ = [
+        (name, _P)
+        for name in ("color", "depth", "normal", "level", "gsd_ratio", "samples", "node", "clamped", "node_samples")
+    ]
+
+
+class RaysStruct(ctypes.Structure):
+    _fields_ = [
+        *[(name, _P) for name in ("origins", "directions", "cones", "counters")],
+        *[(name, _I) for name in ("n", "frame", "min_level", "max_level")],
+        ("step_scale", _F),
+    ]
+
+
+class PackedStruct(ctypes.Structure):
+    _fields_ = [(name, _P) for name in ("ray_indices", "t", "dt", "local", "node", "level", "wanted")]
+
+
+class FieldSamplesStruct(ctypes.Structure):
+    _fields_ = [
+        (name, _P)
+        for name in (
+            "local", "ray_indices", "directions", "order", "starts", "sigma", "rgb", "d_sigma", "d_rgb", "d_tables", "d_mlp",
+        )
+    ]  # fmt: skip
+
+
+STRUCTS = (SceneStruct, ViewStruct, BuffersStruct, RaysStruct, PackedStruct, FieldSamplesStruct)
+
+
+class KernelsUnavailable(RuntimeError):
+    """No usable CPU kernels on this machine; the message says why and what mends it."""
+
+
+def pointer(array: Tensor | np.ndarray | None) -> int | None:
+    """The address of a contiguous CPU array; None stays None."""
+    if array is None:
+        return None
+    contiguous = array.is_contiguous() if isinstance(array, Tensor) else array.flags.c_contiguous
+    if not contiguous:
+        raise ValueError(f"kernels: arrays must be contiguous, got strides for shape {tuple(array.shape)}")
+    return array.data_ptr() if isinstance(array, Tensor) else array.ctypes.data
+
+
+class Kernels:
+    """The loaded library. Calls release the GIL, so a thread pool runs them on all cores."""
+
+    def __init__(self, path: Path, variant: str, origin: str) -> None:
+        self.path, self.variant, self.origin = path, variant, origin
+        library = ctypes.CDLL(str(path))
+        signatures: dict[str, tuple[Any, list[Any]]] = {
+            "kernel_source_hash": (ctypes.c_char_p, []),
+            "kernel_lanes": (_I, []),
+            "kernel_struct_size": (_I, [_I]),
+            "render_region": (None, [_P, _P, _P, _P, _I, _P]),
+            "march_rays": (None, [_P, _P, _I, _I, _I, _P, _P, _P, _I]),
+            "bucket_by_node": (None, [_P, _I, _I, _P, _P]),
+            "field_forward": (None, [_P, _P, _P, _I, _I, _I]),
+            "field_backward": (None, [_P, _P, _P, _I, _I]),
+            "multiply_add_peak": (ctypes.c_double, [_I, _P]),
+        }
+        for name, (result, arguments) in signatures.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+        self.library: Any = library
+        self.lanes = int(library.kernel_lanes())
+        self.source_hash = library.kernel_source_hash().decode()
+        for i, struct in enumerate(STRUCTS):
+            if library.kernel_struct_size(i) != ctypes.sizeof(struct):
+                raise KernelsUnavailable(f"{path.name} was built from other sources: {struct.__name__} differs in size")
+
+    def describe(self) -> str:
+        return f"{self.variant} kernels, {self.lanes} lanes, {self.origin}"
+
+
+def n_threads() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def thread_pool() -> ThreadPoolExecutor:
+    """Kernels' worker threads, one a core, shared by all executors."""
+    return ThreadPoolExecutor(n_threads(), thread_name_prefix="kernel")
+
+
+def run_parallel(function: Any, calls: Iterable[tuple[Any, ...]]) -> None:
+    """Runs `function(*arguments)` for every tuple on the pool; the first exception is raised here."""
+    for future in [thread_pool().submit(function, *arguments) for arguments in calls]:
+        future.result()
+
+
+@functools.cache
+def load_kernels() -> Kernels:
+    """The best library for this processor (see the module's header). Raises `KernelsUnavailable`."""
+    forced = os.environ.get("INFNERF_KERNELS")
+    if forced:
+        try:
+            return Kernels(Path(forced), Path(forced).stem, "named by INFNERF_KERNELS")
+        except (OSError, AttributeError) as error:
+            raise KernelsUnavailable(f"INFNERF_KERNELS={forced} is not a kernel library: {error}") from error
+    variants = kernel_build.cpu_variants()
+    if not variants:
+        raise KernelsUnavailable(f"no CPU kernels for this kind of machine ({os.uname().machine})")
+    wanted = kernel_build.source_hash(CUDA_DIR)
+    from platformdirs import user_cache_path
+
+    cache = user_cache_path("infnerf-view") / "kernels" / wanted
+    for folder, origin in ((Path(__file__).parent, "prebuilt"), (cache, "compiled on this machine")):
+        for variant in variants:
+            path = folder / kernel_build.library_name(variant)
+            if path.is_file() and (kernels := _try_load(path, variant, origin, wanted)):
+                return kernels
+    return _compile(variants[0], cache, wanted)
+
+
+def _try_load(path: Path, variant: str, origin: str, wanted: str) -> Kernels | None:
+    try:
+        kernels = Kernels(path, variant, origin)
+    except (OSError, AttributeError, KernelsUnavailable):
+        return None
+    return kernels if kernels.source_hash == wanted else None
+
+
+def _compile(variant: str, cache: Path, wanted: str) -> Kernels:
+    found = kernel_build.compilers()
+    if not found:
+        raise KernelsUnavailable(
+            "the CPU kernels are not built and there is no C++ compiler: install one (apt-get install g++) or `pip install ziglang`"
+        )
+    problems = []
+    for compiler in found:
+        try:
+            path = kernel_build.build(compiler, variant, CUDA_DIR, cache / kernel_build.library_name(variant))
+        except (kernel_build.KernelBuildError, OSError) as error:
+            problems.append(str(error).splitlines()[0])
+            continue
+        if kernels := _try_load(path, variant, f"compiled now with {Path(compiler[-1]).name}", wanted):
+            return kernels
+        problems.append(f"{path} does not load")
+    raise KernelsUnavailable("the CPU kernels could not be compiled: " + "; ".join(problems))
+
+
+class SceneArrays:
+    """A model as the kernels see it: the struct, and the arrays that it points into.
+
+    `float_tables`: use the model's float32 tables in place (training); else half ones, with halves too small for the fast unpacking (they
+    would be denormal) set to zero.
+    """
+
+    def __init__(self, model: InfNeRF, float_tables: bool = False) -> None:
+        config, octree = model.config, model.octree
+        self.model = model
+        self.children = octree.children.contiguous()
+        self.level = octree.level.contiguous()
+        self.occupancy = model.occupancy.contiguous()
+        if float_tables:
+            self.tables, self.mlp = model.tables.data, model.mlp.data
+        else:
+            half = model.tables.data.half()
+            small = half.abs() < 6.2e-5
+            self.tables = half.masked_fill(small, 0.0) if small.any() else half.contiguous()
+            self.mlp = model.mlp.data.float().contiguous()
+        s = SceneStruct()
+        s.children, s.level, s.occupancy = pointer(self.children), pointer(self.level), pointer(self.occupancy)
+        s.tables, s.mlp = pointer(self.tables), pointer(self.mlp)
+        s.n_nodes, s.depth = octree.n_nodes, octree.depth
+        s.n_grid_levels, s.features, s.table_size = config.n_grid_levels, config.features_per_level, config.table_size
+        s.hidden, s.geo, s.sh_degree, s.mlp_size = config.hidden_dim, config.geo_dim, config.sh_degree, config.mlp_size
+        s.occupancy_resolution, s.occupancy_words = config.occupancy_resolution, config.occupancy_words
+        s.grid_resolution[: config.n_grid_levels] = config.grid_resolutions
+        s.root_size, s.root_gsd = octree.root_size, octree.root_size / config.resolution
+        s.density_shift = config.density_shift
+        s.corner[:] = octree.corner[0].tolist()
+        s.aabb[:] = model.local_aabb().flatten().tolist()
+        self.struct = s
+
+    @property
+    def address(self) -> int:
+        return ctypes.addressof(self.struct)

@@ -1,0 +1,146 @@
+"""Packed samples through the CPU kernels: marching, and the radiance field with its gradient. Twins: `InfNeRF.march`, `InfNeRF.field`."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.infnerf import InfNeRF
+from ..models.marching import MarchSettings, PackedSamples
+from .kernels import (
+    FieldSamplesStruct,
+    Kernels,
+    PackedStruct,
+    RaysStruct,
+    SceneArrays,
+    load_kernels,
+    n_threads,
+    pointer,
+    run_parallel,
+)
+
+CHUNK = 1024  # rays a call: threads take turns on these
+
+
+class SampleKernels:
+    """Marching and field of one float32 model whose parameters are updated in place. `plain`: without SIMD (tests)."""
+
+    def __init__(self, model: InfNeRF, plain: bool = False) -> None:
+        if model.tables.dtype != torch.float32 or model.mlp.dtype != torch.float32:
+            raise ValueError(f"SampleKernels: parameters must be float32, got {model.tables.dtype}, {model.mlp.dtype}")
+        self.kernels: Kernels = load_kernels()
+        self.model, self.plain = model, int(plain)
+        self.scene = SceneArrays(model, float_tables=True)
+        self.d_tables = torch.zeros_like(model.tables.data)
+        self.d_mlp = torch.zeros_like(model.mlp.data)
+
+    def march(
+        self,
+        origins: Tensor,  # [n, 3] float32, root-local
+        directions: Tensor,  # [n, 3] float32, unit
+        cones: Tensor,  # [n] float32
+        counters: Tensor,  # [n] int64
+        settings: MarchSettings,
+        limit: int = 1024,  # samples a ray
+    ) -> PackedSamples:
+        """As `InfNeRF.march`, in two passes: count, then write."""
+        n = len(cones)
+        origins, directions = origins.contiguous(), directions.contiguous()
+        cones = (cones * 2.0**-settings.lod_bias).contiguous()
+        numbers = counters.int().contiguous()
+        rays = RaysStruct(
+            pointer(origins), pointer(directions), pointer(cones), pointer(numbers),
+            n, settings.frame, settings.min_level, settings.max_level, settings.step_scale,
+        )  # fmt: skip
+        counts = torch.zeros(n, dtype=torch.int32)
+        self._march(rays, limit, counts, None, None)
+        ends = counts.cumsum(0, dtype=torch.int32)
+        starts = ends - counts
+        total = int(ends[-1]) if n else 0
+        integers = torch.empty(4, total, dtype=torch.int32)
+        t, dt, local = torch.empty(total), torch.empty(total), torch.empty(total, 3)
+        ray_indices, node, level, wanted = integers.unbind(0)
+        packed = PackedStruct(*[pointer(a) for a in (ray_indices, t, dt, local, node, level, wanted)])
+        self._march(rays, limit, counts, starts, packed)
+        return PackedSamples(ray_indices.long(), t, dt, local, node.long(), level.long(), wanted.long())
+
+    def _march(
+        self, rays: RaysStruct, limit: int, counts: Tensor, starts: Tensor | None, packed: PackedStruct | None
+    ) -> None:
+        out = None if packed is None else ctypes.addressof(packed)
+        run_parallel(
+            self.kernels.library.march_rays,
+            [
+                (self.scene.address, ctypes.addressof(rays), first, min(first + CHUNK, rays.n), limit, pointer(counts),
+                 pointer(starts), out, self.plain)
+                for first in range(0, rays.n, CHUNK)
+            ],
+        )  # fmt: skip
+
+    def field(self, samples: PackedSamples, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """`sigmas` [n] and `rgb` [n, 3] of packed samples; gradients flow to the model's `tables` and `mlp`. `directions`: [n_rays, 3]."""
+        return _Field.apply(self.model.tables, self.model.mlp, samples, directions, self)  # type: ignore[return-value]
+
+
+class _Call:
+    """Arrays of one field call, bucketed by node, and the nodes dealt out to threads by their number of samples."""
+
+    def __init__(self, owner: SampleKernels, samples: PackedSamples, directions: Tensor) -> None:
+        n, n_nodes = len(samples), owner.model.octree.n_nodes
+        self.owner = owner
+        self.local, self.directions = samples.local.contiguous(), directions.contiguous()
+        self.rays, self.node = samples.ray_indices.int(), samples.node.int()
+        self.starts = torch.empty(n_nodes + 1, dtype=torch.int32)
+        self.order = torch.empty(n, dtype=torch.int32)
+        owner.kernels.library.bucket_by_node(
+            pointer(self.node), n, n_nodes, pointer(self.starts), pointer(self.order)
+        )
+        self.sigma, self.rgb = torch.empty(n), torch.empty(n, 3)
+
+    def struct(self, **gradients: Tensor) -> FieldSamplesStruct:
+        arrays: dict[str, Any] = {
+            "local": self.local, "ray_indices": self.rays, "directions": self.directions, "order": self.order,
+            "starts": self.starts, "sigma": self.sigma, "rgb": self.rgb, **gradients,
+        }  # fmt: skip
+        return FieldSamplesStruct(**{name: pointer(array) for name, array in arrays.items()})
+
+    def run(self, function: Any, struct: FieldSamplesStruct, *rest: int) -> None:
+        shares = _deal(self.starts, n_threads())
+        address = ctypes.addressof(struct)
+        run_parallel(function, [(self.owner.scene.address, address, pointer(s), len(s), *rest) for s in shares])
+
+
+def _deal(starts: Tensor, n: int) -> list[Tensor]:
+    """Nodes that have samples, in `n` lists of about equal work: the largest first, each to the list with least."""
+    counts = starts.diff()
+    nodes = counts.argsort(descending=True)[: int((counts > 0).sum())]
+    lists: list[list[int]] = [[] for _ in range(n)]
+    loads = [0] * n
+    for node, count in zip(nodes.tolist(), counts[nodes].tolist(), strict=True):
+        i = loads.index(min(loads))
+        lists[i].append(node)
+        loads[i] += count
+    return [torch.tensor(nodes, dtype=torch.int32) for nodes in lists if nodes]
+
+
+class _Field(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tables: Tensor, mlp: Tensor, samples: PackedSamples, directions: Tensor, owner: SampleKernels):
+        call = _Call(owner, samples, directions)
+        call.run(owner.kernels.library.field_forward, call.struct(), 0, owner.plain)
+        ctx.call = call
+        return call.sigma, call.rgb
+
+    @staticmethod
+    def backward(ctx: Any, d_sigma: Tensor, d_rgb: Tensor):  # type: ignore[override]
+        call: _Call = ctx.call
+        owner = call.owner
+        owner.d_tables.zero_()
+        owner.d_mlp.zero_()
+        d_sigma, d_rgb = d_sigma.contiguous(), d_rgb.contiguous()
+        struct = call.struct(d_sigma=d_sigma, d_rgb=d_rgb, d_tables=owner.d_tables, d_mlp=owner.d_mlp)
+        call.run(owner.kernels.library.field_backward, struct, owner.plain)
+        return owner.d_tables, owner.d_mlp, None, None, None
