@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from ..models.camera import Camera
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 MAX_SIDE = 16384  # px, the widest image that a Camera takes
 CAMERA_KEYS = ("c2w", "fx", "fy", "cx", "cy", "width", "height")
 
-T = TypeVar("T")
+#: The words that the command lines offer; tests hold them to `renderer.resolve` and `renderer.executors`.
+ViewMode = Literal["rgb", "depth", "normal", "alpha", "level", "gsd", "samples", "node"]
+ExecutorName = Literal["auto", "cpu", "torch", "cuda"]
 
 
 class CommandError(Exception):

@@ -1,0 +1,267 @@
+"""`infnerf`: everything but the viewer. Light to import; each command brings what it needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg, subcommand
+
+from ..renderer.cliutil import (
+    CommandError,
+    ExecutorName,
+    UsageError,
+    ViewMode,
+    check_range,
+    parse_arguments,
+    parse_size,
+    progress_bar,
+    read_camera,
+    run_command,
+    say,
+    whole_file,
+)
+
+PROGRAM = "infnerf"
+DESCRIPTION = "Makes, measures and renders octree NeRFs. The viewer is infnerf-view."
+
+
+@dataclass
+class City:
+    """Write a synthetic city with exact ground truth: images, cameras, sparse points."""
+
+    out: Positional[Path]
+    """The folder to write."""
+    blocks: Annotated[int, arg(metavar="N")] = 6
+    """City blocks along an edge."""
+    views: Annotated[int, arg(metavar="N")] = 160
+    """Training images; the test split comes on top."""
+    size: Annotated[str, arg(metavar="WxH")] = "400x300"
+    """Pixels of an image."""
+    seed: int = 0
+    """Another seed is another city."""
+
+    def run(self) -> int:
+        check_range("--blocks", self.blocks, 1, 64)
+        check_range("--views", self.views, 1, 100_000)
+        size = parse_size(self.size)
+        from ..data.city import make_city
+
+        with progress_bar("city", 1.0) as advance:
+            summary = make_city(
+                self.out,
+                self.blocks,
+                self.views,
+                size,
+                self.seed,
+                progress=lambda done, total: advance(done / total, f"image {done}/{total}"),
+            )
+        say(f"wrote {self.out}: {summary.views} images, {summary.test_views} for tests, {summary.points} points")
+        return 0
+
+
+@dataclass
+class Train:
+    """Build an octree from a data set's points and train it. Ctrl-C keeps a checkpoint that loads."""
+
+    data: Positional[Path]
+    """A folder in the InfNeRF data format: images/, cameras.json, sparse_points.ply."""
+    out: Path
+    """The checkpoint to write."""
+    steps: Annotated[int | None, arg(metavar="N")] = None
+    """Stop after so many steps."""
+    minutes: Annotated[float | None, arg(metavar="M")] = None
+    """Stop after so many minutes."""
+    downscale: Annotated[int, arg(metavar="K")] = 1
+    """Train on images smaller by this factor."""
+    seed: int = 0
+    """Of the initial weights and of the order of rays."""
+
+    def run(self) -> int:
+        if self.steps is None and self.minutes is None:
+            raise UsageError("train needs --steps N or --minutes M, or both (the first to be reached stops it)")
+        if self.steps is not None:
+            check_range("--steps", self.steps, 1, 1_000_000_000)
+        if self.minutes is not None:
+            check_range("--minutes", self.minutes, 1e-3, 1e6)
+        check_range("--downscale", self.downscale, 1, 64)
+        _check_folder(self.data)
+        from .trainer import TrainConfig, train
+
+        train(
+            TrainConfig(
+                data=self.data,
+                out=self.out,
+                steps=self.steps,
+                minutes=self.minutes,
+                downscale=self.downscale,
+                seed=self.seed,
+            )
+        )
+        return 0
+
+
+@dataclass
+class Eval:
+    """Measure a checkpoint on a data set's test split: PSNR and SSIM per image scale."""
+
+    checkpoint: Positional[Path]
+    """A .pth file."""
+    data: Positional[Path]
+    """The data set's folder."""
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write the numbers there too."""
+
+    def run(self) -> int:
+        _check_file(self.checkpoint)
+        _check_folder(self.data)
+        from .evaluate import evaluate
+
+        _write_json(self.json, evaluate(self.checkpoint, self.data))
+        return 0
+
+
+@dataclass
+class Render:
+    """Render one exact view."""
+
+    checkpoint: Positional[Path]
+    """A .pth file."""
+    camera: Annotated[Path, arg(metavar="CAM.json")]
+    """{"c2w": 4x4 OpenCV, "fx", "fy", "cx", "cy", "width", "height"}."""
+    out: Annotated[Path, arg(metavar="X.png|X.npz")]
+    """.png: the picture; .npz: every channel as float32 (color, depth, normal, level, gsd_ratio, samples, ...)."""
+    samples: Annotated[int, arg(metavar="N")] = 1
+    """Frames averaged; 1 is exact: pixel centres, no jitter."""
+    executor: ExecutorName = "auto"
+    """What computes the pixels."""
+    view: ViewMode = "rgb"
+    """What the pixels of a .png show."""
+
+    def run(self) -> int:
+        suffix = self.out.suffix.lower()
+        if suffix not in (".png", ".npz"):
+            raise UsageError(f"--out must end in .png or .npz, got {self.out}")
+        check_range("--samples", self.samples, 1, 65_536)
+        _check_file(self.checkpoint)
+        camera = read_camera(self.camera)
+        import numpy as np
+
+        from ..renderer.offline import open_scene
+        from ..renderer.video import write_png
+
+        with open_scene(self.checkpoint, self.executor) as scene, progress_bar("render", self.samples) as advance:
+            buffers, stats = scene.render(camera, self.samples, progress=lambda done: advance(done, ""))
+            if suffix == ".png":
+                write_png(self.out, scene.picture(buffers, self.view))
+            else:
+                channels: dict[str, Any] = {name: c.astype(np.float32) for name, c in buffers.channels().items()}
+                with whole_file(self.out) as temporary:
+                    np.savez_compressed(temporary, **channels)
+        say(f"wrote {self.out} ({stats.samples / 1e6:.1f} M samples, executor {scene.executor.name})")
+        return 0
+
+
+@dataclass
+class Info:
+    """Say what is in a checkpoint."""
+
+    checkpoint: Positional[Path]
+    """A .pth file."""
+
+    def run(self) -> int:
+        _check_file(self.checkpoint)
+        from ..models.checkpoint import load_checkpoint
+        from ..models.infnerf import InfNeRF
+
+        checkpoint = load_checkpoint(self.checkpoint)
+        print("\n".join(describe(checkpoint, InfNeRF.from_checkpoint(checkpoint))))
+        return 0
+
+
+@dataclass
+class Bench:
+    """Time the executors on a checkpoint, in one run."""
+
+    checkpoint: Positional[Path]
+    """A .pth file."""
+    size: Annotated[str, arg(metavar="WxH")] = "640x360"
+    """Pixels of the frame."""
+    executors: Annotated[str, arg(metavar="A,B")] = "cpu,torch"
+    """Which, separated by commas."""
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write the numbers there too."""
+
+    def run(self) -> int:
+        size, names = parse_size(self.size), [name.strip() for name in self.executors.split(",")]
+        if unknown := sorted(set(names) - {"cpu", "torch", "cuda"}):
+            raise UsageError(f"--executors must name cpu, torch or cuda, got {', '.join(map(repr, unknown))}")
+        _check_file(self.checkpoint)
+        from ..models.infnerf import InfNeRF
+        from ..renderer.bench import run_bench
+
+        _write_json(self.json, run_bench(InfNeRF.load(str(self.checkpoint)), size, names))
+        return 0
+
+
+COMMANDS = (City, Train, Eval, Render, Info, Bench)
+Command = (
+    Annotated[City, subcommand("city")]
+    | Annotated[Train, subcommand("train")]
+    | Annotated[Eval, subcommand("eval")]
+    | Annotated[Render, subcommand("render")]
+    | Annotated[Info, subcommand("info")]
+    | Annotated[Bench, subcommand("bench")]
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Exit codes: 0, 1 (it failed, one sentence on stderr), 2 (bad arguments), 130 (Ctrl-C)."""
+    command = parse_arguments(PROGRAM, Command, argv, DESCRIPTION)
+    return run_command(PROGRAM, command.run)
+
+
+def describe(checkpoint: Any, model: Any) -> list[str]:
+    """What `infnerf info` prints: file, scene, sizes, and a line a level."""
+    octree, config, scene = model.octree, model.config, model.scene
+    unit = scene["unit"]
+    low, high = scene["aabb"]
+    extent = " x ".join(f"{h - m:.4g}" for m, h in zip(low, high, strict=True))
+    up = " ".join(f"{x:.3g}" for x in scene["up"])
+    grids = f"{config.n_grid_levels} grids of {config.table_size} x {config.features_per_level}"
+    lines = [
+        f"file        {checkpoint.path}",
+        f"backend     {checkpoint.backend}",
+        f"scene       {extent} {unit}, up {up}, {scene['color_space']} colour, {len(scene['cameras'])} cameras",
+        f"octree      {octree.n_nodes} nodes, levels 0 to {octree.depth}, root {octree.root_size:.4g} {unit}",
+        f"node        {grids}, finest {config.resolution}, MLPs {config.hidden_dim} wide, {model.node_bytes} bytes",
+        f"parameters  {model.n_parameters}",
+        f"bytes       {model.node_bytes * octree.n_nodes}",
+        "",
+        f"level   nodes   {'size':>10}  {'gsd':>10}   bytes",
+    ]
+    for level, count in enumerate(octree.level_counts()):
+        size = octree.root_size / 2**level
+        gsd = f"{size / config.resolution:.4g} {unit}"
+        lines.append(f"{level:>5} {count:>7}   {f'{size:.4g} {unit}':>10}  {gsd:>10}   {count * model.node_bytes}")
+    return lines
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise CommandError(f"{path}: no such file")
+
+
+def _check_folder(path: Path) -> None:
+    if not path.is_dir():
+        raise CommandError(f"{path}: no such folder")
+
+
+def _write_json(path: Path | None, values: Any) -> None:
+    if path is not None:
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
+        say(f"wrote {path}")

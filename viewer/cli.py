@@ -1,0 +1,149 @@
+"""`infnerf-view`: the command line. Light to import; window and renderer come when the arguments are understood."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from ..renderer.cliutil import (
+    CommandError,
+    ExecutorName,
+    UsageError,
+    ViewMode,
+    check_range,
+    parse_arguments,
+    parse_size,
+    run_command,
+    say,
+)
+
+PROGRAM = "infnerf-view"
+DESCRIPTION = """Fly a trained octree NeRF. Without a CHECKPOINT it shows the demo; without a display it renders a video
+(infnerf-view.mp4) and a still (infnerf-view.png) into the working folder instead."""
+
+
+@dataclass
+class Arguments:
+    checkpoints: Positional[
+        Annotated[tuple[Path, ...], arg(metavar="[CHECKPOINT]", help_behavior_hint="(default: the demo)")]
+    ] = ()
+    """The scene, a .pth file."""
+    headless: bool = False
+    """No window: render --screenshot and --record, or both of their defaults if neither is given."""
+    screenshot: Annotated[Path | None, arg(metavar="OUT.png")] = None
+    """Write a still and exit (implies --headless)."""
+    record: Annotated[Path | None, arg(metavar="OUT.mp4")] = None
+    """Write a video, or PNGs if it is a folder, and exit (implies --headless)."""
+    path: Literal["orbit", "spiral"] = "orbit"
+    """Camera path of the video."""
+    frames: Annotated[int | None, arg(metavar="N")] = None
+    """Frames of the video, 120 by default; with neither --record nor --frames as many as render in 45 seconds."""
+    fps: Annotated[float, arg(metavar="F")] = 30.0
+    """Frames per second of the video."""
+    view: ViewMode = "rgb"
+    """What pixels show."""
+    size: Annotated[str | None, arg(metavar="WxH")] = None
+    """Pixels of the window, still or video; 1280x720 by default."""
+    executor: ExecutorName = "auto"
+    """What computes the pixels; auto takes the fastest that works here."""
+    samples: Annotated[int | None, arg(metavar="N")] = None
+    """Frames averaged per picture; 16 for a still and 4 for a video by default, 1 is exact and unsmoothed."""
+    camera: Annotated[Path | None, arg(metavar="CAM.json")] = None
+    """Pose of the still: {"c2w": 4x4 OpenCV, "fx", "fy", "cx", "cy", "width", "height"}."""
+    lod_bias: Annotated[float, arg(metavar="LEVELS")] = 0.0
+    """Added to every sample's level; above 0 is finer."""
+    exposure: Annotated[float, arg(metavar="EV")] = 0.0
+    """Brightness in stops."""
+    no_settings: bool = False
+    """Neither read nor write the settings kept per user."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Exit codes: 0, 1 (it failed, one sentence on stderr), 2 (bad arguments), 130 (Ctrl-C)."""
+    arguments: Arguments = parse_arguments(PROGRAM, Arguments, argv, DESCRIPTION)
+    return run_command(PROGRAM, lambda: view(arguments))
+
+
+def view(arguments: Arguments) -> int:
+    """Opens the window, or works without one. Raises `CommandError`."""
+    size = _check(arguments)
+    if arguments.headless or arguments.screenshot is not None or arguments.record is not None:
+        return _headless(arguments, size)
+    if not has_display():
+        say("No display: rendering the scene's orbit to infnerf-view.mp4 and a still to infnerf-view.png instead.")
+        return _headless(arguments, size)
+    from .app import run_window
+
+    return run_window(
+        list(_checkpoints(arguments)),
+        size=size or (1280, 720),
+        view=arguments.view,
+        executor=arguments.executor,
+        camera=arguments.camera,
+        use_settings=not arguments.no_settings,
+    )
+
+
+def has_display() -> bool:
+    """Whether a window could be opened: on Linux an X or Wayland display is named."""
+    if sys.platform.startswith("linux"):
+        return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return True
+
+
+def _check(arguments: Arguments) -> tuple[int, int] | None:
+    """Everything that can be wrong before a file is opened. Returns the size."""
+    size = parse_size(arguments.size) if arguments.size is not None else None
+    if arguments.frames is not None:
+        check_range("--frames", arguments.frames, 1, 100_000)
+    if arguments.samples is not None:
+        check_range("--samples", arguments.samples, 1, 65_536)
+    check_range("--fps", arguments.fps, 0.1, 1000)
+    check_range("--lod-bias", arguments.lod_bias, -16, 16)
+    check_range("--exposure", arguments.exposure, -20, 20)
+    if len(arguments.checkpoints) > 1:
+        raise UsageError(f"one CHECKPOINT at a time, got {len(arguments.checkpoints)}")
+    if arguments.screenshot is not None and arguments.screenshot.suffix.lower() != ".png":
+        raise UsageError(f"--screenshot must end in .png, got {arguments.screenshot}")
+    for path in (*arguments.checkpoints, arguments.camera):
+        if path is not None and not path.is_file():
+            raise CommandError(f"{path}: no such file")
+    return size
+
+
+def _checkpoints(arguments: Arguments) -> tuple[Path, ...]:
+    from ..renderer.offline import DEMO
+
+    if not arguments.checkpoints and not DEMO.is_file():
+        raise CommandError(f"the demo scene is not installed ({DEMO} is missing); name a CHECKPOINT")
+    return arguments.checkpoints or (DEMO,)
+
+
+def _headless(arguments: Arguments, size: tuple[int, int] | None) -> int:
+    from .headless import HeadlessJob, automatic, run_headless
+
+    job = HeadlessJob(
+        checkpoint=_checkpoints(arguments)[0],
+        executor=arguments.executor,
+        view=arguments.view,
+        screenshot=arguments.screenshot,
+        record=arguments.record,
+        path=arguments.path,
+        fps=arguments.fps,
+        size=size or (1280, 720),
+        video_size=size,
+        camera=arguments.camera,
+        lod_bias=arguments.lod_bias,
+        exposure=arguments.exposure,
+    )
+    if arguments.samples is not None:
+        job = replace(job, samples=arguments.samples, video_samples=arguments.samples)
+    if arguments.frames is not None:
+        job = replace(job, frames=arguments.frames)
+    return run_headless(automatic(job, fit=arguments.frames is None and size is None))
