@@ -54,9 +54,7 @@ class Checkpoint:
     octree: Octree
     field: dict[str, Tensor]
     scene: dict[str, Any]  # "up", "unit", "aabb", "cameras", "color_space", "background", and more plain data
-    view: dict[str, Any] = dataclass_field(
-        default_factory=dict
-    )  # where the viewer starts; "camera" like one of scene's cameras
+    view: dict[str, Any] = dataclass_field(default_factory=dict)  # where a viewer starts: "camera", like scene's
     training: dict[str, Any] | None = None  # optimiser and schedule, for resuming
     path: Path | None = None  # the file it came from
 
@@ -275,9 +273,10 @@ def _scene(value: Any) -> dict[str, Any]:
     names = set()
     for index, entry in enumerate(scene["cameras"]):
         _camera(entry, f"scene.cameras[{index}]")
-        if entry["name"] in names:
-            raise _Refusal(f"scene.cameras[{index}].name must be unique, got {_found(entry['name'])} twice")
-        names.add(entry["name"])
+        name = entry.get("name")
+        if not isinstance(name, str) or name in names:
+            raise _Refusal(f"scene.cameras[{index}].name must be a string of its own, got {_found(name)}")
+        names.add(name)
     return scene
 
 
@@ -290,9 +289,7 @@ def _view(value: Any) -> dict[str, Any]:
 
 def _camera(value: Any, key: str) -> None:
     entry = _mapping(value, key)
-    _keys(entry, key, ("name", "c2w", "fx", "fy", "cx", "cy", "width", "height"))
-    if not isinstance(entry["name"], str):
-        raise _Refusal(f"{key}.name must be a string, got {_found(entry['name'])}")
+    _keys(entry, key, ("c2w", "fx", "fy", "cx", "cy", "width", "height"), ("name",))
     _numbers(entry["c2w"], f"{key}.c2w", (4, 4))
     for name in ("fx", "fy", "cx", "cy", "width", "height"):
         _numbers(entry[name], f"{key}.{name}", ())

@@ -18,7 +18,7 @@ class Accumulator:
     """The running mean of frames of one size.
 
     `color` and `samples` are plain means; `depth`, `normal`, `level`, `gsd_ratio` and `clamped` are weighted by alpha,
-    and normals made unit again; `node` is the first frame's, for a node number has no mean and the first frame no jitter.
+    and normals made unit again; `node` is the first frame's: a node number has no mean, and that frame has no jitter.
     The mean of one frame is that frame, bit for bit.
     """
 
