@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .camera import Camera
+from .checks import Refusal, found, keys, mapping, numbers, plain, short
 from .config import InfNeRFConfig
 from .octree import Octree
 
@@ -66,14 +67,14 @@ class Checkpoint:
 
 def camera_from_entry(entry: Mapping[str, Any]) -> Camera:
     """The `Camera` of one entry of `scene["cameras"]`. Raises `ValueError` for bad numbers."""
-    numbers = (entry[key] for key in ("fx", "fy", "cx", "cy", "width", "height"))
-    return Camera(np.array(entry["c2w"], np.float64), *numbers)
+    lens = (entry[key] for key in ("fx", "fy", "cx", "cy", "width", "height"))
+    return Camera(np.array(entry["c2w"], np.float64), *lens)
 
 
 def camera_to_entry(name: str, camera: Camera) -> dict[str, Any]:
     """The entry of `scene["cameras"]` for a camera, the inverse of `camera_from_entry`."""
-    numbers = {key: getattr(camera, key) for key in ("fx", "fy", "cx", "cy", "width", "height")}
-    return {"name": name, "c2w": camera.c2w.tolist(), **numbers}
+    lens = {key: getattr(camera, key) for key in ("fx", "fy", "cx", "cy", "width", "height")}
+    return {"name": name, "c2w": camera.c2w.tolist(), **lens}
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -87,10 +88,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         # mmap: a city's tables may be larger than memory, and a node pool reads rows where they lie.
         values = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         checkpoint = _validate(values)
-    except _Refusal as error:
+    except Refusal as error:
         raise CheckpointError(f"{path}: {error}") from None
     except Exception as error:  # a damaged file fails anywhere in zipfile, pickle or torch, with any class of exception
-        raise CheckpointError(f"{path}: not a readable checkpoint, damaged or cut short ({_short(error)})") from error
+        raise CheckpointError(f"{path}: not a readable checkpoint, damaged or cut short ({short(error)})") from error
     checkpoint.path = path
     return checkpoint
 
@@ -116,7 +117,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> Non
         values["training"] = _owned(checkpoint.training)
     try:
         _validate(values)
-    except _Refusal as error:
+    except Refusal as error:
         raise CheckpointError(f"{path}: not saved, {error}") from None
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
@@ -126,65 +127,65 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> Non
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch turns some failed writes into RuntimeError
-        raise CheckpointError(f"{path}: not saved, an older file there is unchanged ({_short(error)})") from error
+    except (OSError, RuntimeError) as error:
+        if not isinstance(error, OSError) and isinstance(error.__context__, OSError):
+            error = error.__context__  # torch stumbles over the failed write, which says more
+        raise CheckpointError(f"{path}: not saved, an older file there is unchanged ({short(error)})") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
-class _Refusal(ValueError):
-    """One sentence about a key; the public functions put the file's name before it."""
-
-
 def _inspect(path: Path) -> None:
     """Looks at the container without unpickling: a zip of stored records whose pickle asks for plain data only?"""
     if path.is_dir():
-        raise _Refusal("expected a checkpoint file, got a folder")
+        raise Refusal("expected a checkpoint file, got a folder")
     try:
         size = path.stat().st_size
     except (OSError, ValueError) as error:
-        raise _Refusal(f"cannot be read ({_short(error)})") from None
+        raise Refusal(f"cannot be read ({short(error)})") from None
     if not path.is_file():
-        raise _Refusal("expected a checkpoint file, got a device or a pipe")
+        raise Refusal("expected a checkpoint file, got a device or a pipe")
     try:
         with path.open("rb") as file:
             start = file.read(4)
     except OSError as error:
-        raise _Refusal(f"cannot be read ({_short(error)})") from None
+        raise Refusal(f"cannot be read ({short(error)})") from None
     if start != b"PK\x03\x04":
-        found = "an empty file" if size == 0 else f"a file of {size} bytes that starts with {start!r}"
-        raise _Refusal(f"expected a checkpoint (a zip written by torch.save), got {found}")
+        kind = "an empty file" if size == 0 else f"a file of {size} bytes that starts with {start!r}"
+        raise Refusal(f"expected a checkpoint (a zip written by torch.save), got {kind}")
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
         pickles = [record for record in records if record.filename.partition("/")[2] == "data.pkl"]
         if len(pickles) != 1:
-            raise _Refusal(f"expected a checkpoint with one data.pkl record, got a zip with {len(pickles)}")
+            raise Refusal(f"expected a checkpoint with one data.pkl record, got a zip with {len(pickles)}")
         if any(record.compress_type != zipfile.ZIP_STORED for record in records):
-            raise _Refusal("expected uncompressed records, as torch.save writes them, got compressed ones")
+            raise Refusal("expected uncompressed records, as torch.save writes them, got compressed ones")
         if pickles[0].file_size > _MAX_PICKLE:
-            raise _Refusal(f"data.pkl must be at most {_MAX_PICKLE} bytes, got {pickles[0].file_size}")
+            raise Refusal(f"data.pkl must be at most {_MAX_PICKLE} bytes, got {pickles[0].file_size}")
         data = archive.read(pickles[0])
     for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name == "PROTO" and argument != 2:
+            raise Refusal(f"expected a pickle of protocol 2, as torch.save writes it, got {argument}")
         if opcode.name in _UNSAFE_OPCODES or (opcode.name == "GLOBAL" and argument not in _SAFE_GLOBALS):
             wanted = str(argument or opcode.name).replace(" ", ".")
-            raise _Refusal(f"expected plain data, got a pickle that wants code ({wanted[:80]}); nothing of it was run")
+            raise Refusal(f"expected plain data, got a pickle that wants code ({wanted[:80]}); nothing of it was run")
 
 
 def _validate(values: Any) -> Checkpoint:
-    """Builds a checkpoint from what was stored, or says what is wrong with it. Raises `_Refusal`."""
-    top = _mapping(values, "the file")
+    """Builds a checkpoint from what was stored, or says what is wrong with it. Raises `Refusal`."""
+    top = mapping(values, "the file")
     for key, expected in (("format", FORMAT), ("version", VERSION)):
         if type(top.get(key)) is not type(expected) or top[key] != expected:
-            raise _Refusal(f"{key} must be {expected!r}, got {_found(top.get(key))}")
+            raise Refusal(f"{key} must be {expected!r}, got {found(top.get(key))}")
     backend = top.get("backend")
     if not isinstance(backend, str) or backend not in BACKENDS:
-        raise _Refusal(f"backend must be one of {', '.join(BACKENDS)}, got {_found(backend)}")
+        raise Refusal(f"backend must be one of {', '.join(BACKENDS)}, got {found(backend)}")
     if backend != "infnerf":
-        raise _Refusal(f"backend {backend!r} is not supported yet by this version, expected 'infnerf'")
-    _keys(top, "the file", REQUIRED_KEYS, OPTIONAL_KEYS)
+        raise Refusal(f"backend {backend!r} is not supported yet by this version, expected 'infnerf'")
+    keys(top, "the file", REQUIRED_KEYS, OPTIONAL_KEYS)
     for key in ("scene", "view", "training"):
-        _plain(top.get(key), key)
+        plain(top.get(key), key)
     config = _config(top["config"])
     octree = _octree(top["octree"])
     tensors = _field(top["field"], config, octree.n_nodes)
@@ -196,45 +197,45 @@ def _validate(values: Any) -> Checkpoint:
         field=tensors,
         scene=_scene(top["scene"]),
         view=_view(top.get("view", {})),
-        training=None if training is None else _mapping(training, "training"),
+        training=None if training is None else mapping(training, "training"),
     )
 
 
 def _config(value: Any) -> InfNeRFConfig:
-    config = _mapping(value, "config")
+    config = mapping(value, "config")
     for key, number in config.items():
         if isinstance(number, bool) or not isinstance(number, (int, float)):
-            raise _Refusal(f"config.{key[:40]} must be a number, got {_found(number)}")
+            raise Refusal(f"config.{key[:40]} must be a number, got {found(number)}")
     try:
         return InfNeRFConfig.from_dict(config)
     except ValueError as error:
-        raise _Refusal(_short(error)) from None
+        raise Refusal(short(error)) from None
 
 
 def _octree(value: Any) -> Octree:
-    octree = _mapping(value, "octree")
-    _keys(octree, "octree", ("children", "parent", "level", "corner", "root_size"))
+    octree = mapping(value, "octree")
+    keys(octree, "octree", ("children", "parent", "level", "corner", "root_size"))
     tensors = {key: _tensor(octree[key], f"octree.{key}") for key in ("children", "parent", "level", "corner")}
-    root_size = _numbers(octree["root_size"], "octree.root_size", ())
+    root_size = numbers(octree["root_size"], "octree.root_size", ())
     try:
         return Octree(**tensors, root_size=float(root_size))
     except ValueError as error:
-        raise _Refusal(_short(error)) from None
+        raise Refusal(short(error)) from None
 
 
 def _field(value: Any, config: InfNeRFConfig, n_nodes: int) -> dict[str, Tensor]:
-    stored = _mapping(value, "field")
+    stored = mapping(value, "field")
     expected: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
         "tables": ((n_nodes, config.n_grid_levels, config.table_size, config.features_per_level), torch.float16),
         "mlp": ((n_nodes, config.mlp_size), torch.float16),
         "occupancy": ((n_nodes, config.occupancy_words), torch.int32),
     }
-    _keys(stored, "field", tuple(expected))
+    keys(stored, "field", tuple(expected))
     tensors: dict[str, Tensor] = {}
     for key, (shape, dtype) in expected.items():
         tensor = stored[key]
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape or tensor.dtype != dtype:
-            raise _Refusal(f"field.{key} must be a tensor {str(dtype)[6:]} {list(shape)}, got {_found(tensor)}")
+            raise Refusal(f"field.{key} must be a tensor {str(dtype)[6:]} {list(shape)}, got {found(tensor)}")
         tensors[key] = _tensor(tensor, f"field.{key}")
     for key in ("tables", "mlp"):
         _check_finite_half(tensors[key], f"field.{key}")
@@ -248,109 +249,63 @@ def _check_finite_half(tensor: Tensor, key: str) -> None:
         wrong = (bits[start : start + _CHUNK] & 0x7FFF) >= 0x7C00
         if wrong.any():
             node = (start + int(wrong.int().argmax())) // (len(bits) // tensor.shape[0])
-            raise _Refusal(f"{key} must be finite, got NaN or infinity in node {node}")
+            raise Refusal(f"{key} must be finite, got NaN or infinity in node {node}")
 
 
 def _scene(value: Any) -> dict[str, Any]:
-    scene = _mapping(value, "scene")
+    scene = mapping(value, "scene")
     for key in ("up", "unit", "aabb", "cameras", "color_space", "background"):
         if key not in scene:
-            raise _Refusal(f"scene lacks {key}")
-    if np.linalg.norm(_numbers(scene["up"], "scene.up", (3,))) < 1e-6:
-        raise _Refusal(f"scene.up must be a direction, got {scene['up']}")
+            raise Refusal(f"scene lacks {key}")
+    if np.linalg.norm(numbers(scene["up"], "scene.up", (3,))) < 1e-6:
+        raise Refusal(f"scene.up must be a direction, got {scene['up']}")
     if not isinstance(scene["unit"], str) or len(scene["unit"]) > 32:
-        raise _Refusal(f"scene.unit must be a short string such as 'm', got {_found(scene['unit'])}")
-    low, high = _numbers(scene["aabb"], "scene.aabb", (2, 3))
+        raise Refusal(f"scene.unit must be a short string such as 'm', got {found(scene['unit'])}")
+    low, high = numbers(scene["aabb"], "scene.aabb", (2, 3))
     if not (low < high).all():
-        raise _Refusal(f"scene.aabb must be [minimum, maximum] with minimum below maximum, got {scene['aabb']}")
+        raise Refusal(f"scene.aabb must be [minimum, maximum] with minimum below maximum, got {scene['aabb']}")
     space = scene["color_space"]
     if not isinstance(space, str) or space not in COLOR_SPACES:
-        raise _Refusal(f"scene.color_space must be one of {', '.join(COLOR_SPACES)}, got {_found(space)}")
-    if (_numbers(scene["background"], "scene.background", (3,)) < 0).any():
-        raise _Refusal(f"scene.background must be three numbers of at least 0, got {scene['background']}")
+        raise Refusal(f"scene.color_space must be one of {', '.join(COLOR_SPACES)}, got {found(space)}")
+    if (numbers(scene["background"], "scene.background", (3,)) < 0).any():
+        raise Refusal(f"scene.background must be three numbers of at least 0, got {scene['background']}")
     if not isinstance(scene["cameras"], list):
-        raise _Refusal(f"scene.cameras must be a list, got {_found(scene['cameras'])}")
+        raise Refusal(f"scene.cameras must be a list, got {found(scene['cameras'])}")
     names = set()
     for index, entry in enumerate(scene["cameras"]):
         _camera(entry, f"scene.cameras[{index}]")
         name = entry.get("name")
         if not isinstance(name, str) or name in names:
-            raise _Refusal(f"scene.cameras[{index}].name must be a string of its own, got {_found(name)}")
+            raise Refusal(f"scene.cameras[{index}].name must be a string of its own, got {found(name)}")
         names.add(name)
     return scene
 
 
 def _view(value: Any) -> dict[str, Any]:
-    view = _mapping(value, "view")
+    view = mapping(value, "view")
     if "camera" in view:
         _camera(view["camera"], "view.camera")
     return view
 
 
 def _camera(value: Any, key: str) -> None:
-    entry = _mapping(value, key)
-    _keys(entry, key, ("c2w", "fx", "fy", "cx", "cy", "width", "height"), ("name",))
-    _numbers(entry["c2w"], f"{key}.c2w", (4, 4))
+    entry = mapping(value, key)
+    keys(entry, key, ("c2w", "fx", "fy", "cx", "cy", "width", "height"), ("name",))
+    numbers(entry["c2w"], f"{key}.c2w", (4, 4))
     for name in ("fx", "fy", "cx", "cy", "width", "height"):
-        _numbers(entry[name], f"{key}.{name}", ())
+        numbers(entry[name], f"{key}.{name}", ())
     try:
         camera_from_entry(entry)
     except ValueError as error:
-        raise _Refusal(f"{key}: {_short(error)}") from None
-
-
-def _mapping(value: Any, key: str) -> dict[str, Any]:
-    if type(value) is not dict or not all(type(name) is str for name in value):
-        raise _Refusal(f"{key} must be a dict with strings as keys, got {_found(value)}")
-    return value
-
-
-def _keys(value: dict[str, Any], key: str, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
-    if missing := [name for name in required if name not in value]:
-        raise _Refusal(f"{key} lacks {', '.join(missing)}")
-    if unknown := sorted(set(value) - set(required) - set(optional)):
-        raise _Refusal(f"{key} has unknown keys: {_short(', '.join(unknown))}")
+        raise Refusal(f"{key}: {short(error)}") from None
 
 
 def _tensor(value: Any, key: str) -> Tensor:
     """A dense tensor in memory of its own: an expanded one would declare more numbers than the file holds."""
     if type(value) is not Tensor or value.layout != torch.strided or not value.is_contiguous():
-        raise _Refusal(f"{key} must be a contiguous tensor, got {_found(value)}")
+        raise Refusal(f"{key} must be a contiguous tensor, got {found(value)}")
     value = value.detach()
     return value.clone() if value.data_ptr() % _ALIGNMENT else value
-
-
-def _numbers(value: Any, key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Nested lists of finite numbers, of exactly this shape. Returns float64."""
-    expected = f"a list of {' x '.join(map(str, shape))} finite numbers" if shape else "a finite number"
-    flat = [value]
-    for length in shape:
-        if not all(isinstance(row, (list, tuple)) and len(row) == length for row in flat):
-            raise _Refusal(f"{key} must be {expected}, got {_found(value)}")
-        flat = [item for row in flat for item in row]
-    if not all(isinstance(x, (int, float)) and not isinstance(x, bool) and abs(x) < 1e300 for x in flat):
-        raise _Refusal(f"{key} must be {expected}, got {_found(value)}")
-    return np.array(flat, np.float64).reshape(shape)
-
-
-def _plain(value: Any, key: str) -> None:
-    """Refuses all but dicts, lists, tuples, numbers, strings, None and tensors. Shared parts are looked at once."""
-    stack, seen = [value], set()
-    while stack:
-        item = stack.pop()
-        if item is None or type(item) in (bool, int, float, str):
-            continue
-        if type(item) not in (dict, list, tuple, Tensor):
-            raise _Refusal(f"{key} must hold plain data and tensors only, got {_found(item)}")
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        if isinstance(item, dict):
-            if not all(type(name) in (str, int) for name in item):
-                raise _Refusal(f"{key} must have strings or whole numbers as keys, got {_found(item)}")
-            stack.extend(item.values())
-        elif isinstance(item, (list, tuple)):
-            stack.extend(item)
 
 
 def _owned(value: Any) -> Any:
@@ -373,19 +328,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _found(value: Any) -> str:
-    """What was found, in a few words, however large or strange it is."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, Tensor):
-        return f"a tensor {str(value.dtype)[6:]} {list(value.shape)}"
-    if isinstance(value, (dict, list, tuple)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return _short(repr(value))
-
-
-def _short(text: object) -> str:
-    line = " ".join(str(text).split())
-    return line if len(line) <= 160 else f"{line[:157]}..."

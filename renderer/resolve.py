@@ -1,7 +1,7 @@
 """Buffers to pixels: view modes, exposure, background, the one encoding to sRGB. `shaders/resolve.frag` is the twin.
 
-Both take their numbers from `uniforms` and their tables from `colormaps`, and agree to 1/255: a file holds what a window
-shows.
+Both take their numbers from `uniforms` and their tables from `colormaps`, and agree to 1/255, so a file holds what the
+window shows.
 """
 
 from __future__ import annotations
