@@ -128,11 +128,9 @@ def read_camera(path: Path, size: tuple[int, int] | None = None) -> Camera:
     return camera.resized(*size) if size else camera
 
 
-def write_camera(path: Path, camera: Camera) -> None:
-    """The inverse of `read_camera`."""
-    entry = {key: getattr(camera, key) for key in CAMERA_KEYS[1:]}
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps({"c2w": camera.c2w.tolist(), **entry}, indent=1), encoding="utf-8")
+def camera_json(camera: Camera) -> str:
+    """A camera as the text that `read_camera` reads."""
+    return json.dumps({key: camera.c2w.tolist() if key == "c2w" else getattr(camera, key) for key in CAMERA_KEYS})
 
 
 @contextlib.contextmanager
@@ -151,7 +149,15 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A new path in the folder of `path`, which must exist and be writable, else `CommandError`."""
+    """A new path in the folder of `path`, same suffix. Raises `CommandError` as `check_output` does."""
+    check_output(path)
+    return path.parent / f".{path.stem}.{secrets.token_hex(4)}{path.suffix}"
+
+
+def check_output(path: Path | None) -> None:
+    """Raises `CommandError` if a file can't be written at `path`; called before the work. None is fine."""
+    if path is None:
+        return
     folder = path.parent
     if not folder.is_dir():
         raise CommandError(f"{path}: the folder {folder} does not exist")
@@ -159,7 +165,6 @@ def temporary_beside(path: Path) -> Path:
         raise CommandError(f"{path}: is a folder, a file name is needed")
     if not os.access(folder, os.W_OK):
         raise CommandError(f"{path}: the folder {folder} can't be written")
-    return folder / f".{path.stem}.{secrets.token_hex(4)}{path.suffix}"
 
 
 @contextlib.contextmanager

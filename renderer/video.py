@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .cliutil import CommandError, temporary_beside, whole_file
+from .cliutil import CommandError, temporary_beside
+from .pngmeta import save_png
 
 #: Container suffix -> encoders to try, best first. libx264 is in PyAV's wheels; mpeg4 is in every build of FFmpeg.
 VIDEO_SUFFIXES = {".mp4": ("libx264", "mpeg4"), ".mkv": ("libx264", "mpeg4"), ".mov": ("libx264", "mpeg4")}
@@ -77,7 +78,7 @@ class VideoWriter:
             expected = f"[{self.height}, {self.width}, 3] uint8"
             raise ValueError(f"VideoWriter: a frame must be {expected}, got {list(image.shape)} {image.dtype}")
         if self._container is None:
-            write_png(self.path / f"frame_{self.frames:05d}.png", image)
+            save_png(self.path / f"frame_{self.frames:05d}.png", image, {})
         else:
             import av
             from av.video.reformatter import ColorRange, Colorspace
@@ -121,17 +122,6 @@ class VideoWriter:
             why = error.strerror if isinstance(error, OSError) else error
             size = f"{self.width}x{self.height}"
             raise CommandError(f"{self.path}: the encoder {self.codec} refuses {size} pixels: {why}") from error
-
-
-def write_png(path: str | os.PathLike[str], image: NDArray[np.uint8], texts: dict[str, str] | None = None) -> None:
-    """Writes an [H, W, 3] uint8 image whole or not at all; `texts` become PNG text chunks (key -> value)."""
-    from PIL import Image, PngImagePlugin
-
-    info = PngImagePlugin.PngInfo()
-    for key, value in (texts or {}).items():
-        info.add_itxt(key, value)
-    with whole_file(Path(path)) as temporary:
-        Image.fromarray(np.ascontiguousarray(image)).save(temporary, format="PNG", pnginfo=info)
 
 
 def _can_encode(name: str) -> bool:

@@ -15,6 +15,8 @@ from ..renderer.cliutil import (
     ExecutorName,
     UsageError,
     ViewMode,
+    camera_json,
+    check_output,
     check_range,
     parse_arguments,
     parse_size,
@@ -59,7 +61,7 @@ class City:
                 self.seed,
                 progress=lambda done, total: advance(done / total, f"image {done}/{total}"),
             )
-        say(f"wrote {self.out}: {summary.views} images, {summary.test_views} for tests, {summary.points} points")
+        say(f"wrote {self.out}: {summary.images} images, {summary.test_views} for tests, {summary.points} points")
         return 0
 
 
@@ -89,24 +91,23 @@ class Train:
             check_range("--minutes", self.minutes, 1e-3, 1e6)
         check_range("--downscale", self.downscale, 1, 64)
         _check_folder(self.data)
-        from .trainer import TrainConfig, train
+        check_output(self.out)
+        from .trainer import Progress, TrainConfig, train
 
-        train(
-            TrainConfig(
-                data=self.data,
-                out=self.out,
-                steps=self.steps,
-                minutes=self.minutes,
-                downscale=self.downscale,
-                seed=self.seed,
-            )
-        )
+        config = TrainConfig(self.data, self.out, self.steps, self.minutes, self.downscale, self.seed)
+        with progress_bar("train", 1.0) as advance:
+
+            def report(now: Progress) -> None:
+                rays = f"{now.rays_per_second / 1e3:.1f}k rays/s"
+                advance(now.fraction, f"step {now.step}, PSNR {now.psnr:.2f} dB, {rays}")
+
+            train(config, report, say)
         return 0
 
 
 @dataclass
 class Eval:
-    """Measure a checkpoint on a data set's test split: PSNR and SSIM per image scale."""
+    """Measure a checkpoint on a data set's test split: PSNR per image scale."""
 
     checkpoint: Positional[Path]
     """A .pth file."""
@@ -118,9 +119,14 @@ class Eval:
     def run(self) -> int:
         _check_file(self.checkpoint)
         _check_folder(self.data)
+        check_output(self.json)
         from .evaluate import evaluate
 
-        _write_json(self.json, evaluate(self.checkpoint, self.data))
+        with progress_bar("eval", 1.0) as advance:
+            result = evaluate(self.checkpoint, self.data, report=advance)
+        for scale, value in result["psnr"].items():
+            print(f"scale 1/{scale}: PSNR {value:.2f} dB over {result['views']} views")
+        _write_json(self.json, result)
         return 0
 
 
@@ -146,17 +152,18 @@ class Render:
         if suffix not in (".png", ".npz"):
             raise UsageError(f"--out must end in .png or .npz, got {self.out}")
         check_range("--samples", self.samples, 1, 65_536)
+        check_output(self.out)
         _check_file(self.checkpoint)
         camera = read_camera(self.camera)
         import numpy as np
 
         from ..renderer.offline import open_scene
-        from ..renderer.video import write_png
+        from ..renderer.pngmeta import save_png
 
         with open_scene(self.checkpoint, self.executor) as scene, progress_bar("render", self.samples) as advance:
             buffers, stats = scene.render(camera, self.samples, progress=lambda done: advance(done, ""))
             if suffix == ".png":
-                write_png(self.out, scene.picture(buffers, self.view))
+                save_png(self.out, scene.picture(buffers, self.view), {"camera": camera_json(camera)})
             else:
                 channels: dict[str, Any] = {name: c.astype(np.float32) for name, c in buffers.channels().items()}
                 with whole_file(self.out) as temporary:
@@ -200,6 +207,7 @@ class Bench:
         if unknown := sorted(set(names) - {"cpu", "torch", "cuda"}):
             raise UsageError(f"--executors must name cpu, torch or cuda, got {', '.join(map(repr, unknown))}")
         _check_file(self.checkpoint)
+        check_output(self.json)
         from ..models.infnerf import InfNeRF
         from ..renderer.bench import run_bench
 

@@ -43,7 +43,7 @@ class Arguments:
     path: Literal["orbit", "spiral"] = "orbit"
     """Camera path of the video."""
     frames: Annotated[int | None, arg(metavar="N")] = None
-    """Frames of the video, 120 by default; with neither --record nor --frames as many as render in 45 seconds."""
+    """Frames of the video, 120 by default; with neither --record nor --frames as many as render in 40 seconds."""
     fps: Annotated[float, arg(metavar="F")] = 30.0
     """Frames per second of the video."""
     view: ViewMode = "rgb"

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..models.camera import Camera
 from ..renderer.cliutil import (
-    CAMERA_KEYS,
     Interrupted,
+    camera_json,
+    check_output,
     progress_bar,
     read_camera,
     say,
-    temporary_beside,
 )
+from ..renderer.frame import FrameBuffers, RenderRequest
 from ..renderer.offline import OpenScene, open_scene
 from ..renderer.paths import home_camera, make_path
-from ..renderer.video import VideoWriter, write_png
+from ..renderer.pngmeta import save_png
+from ..renderer.video import VideoWriter
 
 VIDEO, STILL = Path("infnerf-view.mp4"), Path("infnerf-view.png")
-VIDEO_BUDGET = 45.0  # s that the video of an automatic run may take; with loading and the still about a minute in all
+VIDEO_BUDGET, STILL_BUDGET = 40.0, 10.0  # s of an automatic run; with loading about a minute in all
 LEAST_FRAMES, MOST_FRAMES = 48, 240
 SMALLEST_HEIGHT = 90  # px, below which an automatic video is not worth watching
 
@@ -37,7 +38,7 @@ class HeadlessJob:
     record: Path | None = None
     path: str = "orbit"  # one of renderer.paths.PATHS
     frames: int = 120
-    fit: bool = False  # true: `frames` and `video_size` as fit VIDEO_BUDGET on this machine, `video_size` at most
+    fit: bool = False  # true: `frames`, `video_size` and `samples` as fit the budgets here, at most those given
     fps: float = 30.0
     size: tuple[int, int] = (1280, 720)  # px, of the still
     video_size: tuple[int, int] | None = None  # px; None: `size`
@@ -52,12 +53,14 @@ def run_headless(job: HeadlessJob) -> int:
     """Does the job and says what it wrote. Raises `CommandError` and the errors of `open_scene`."""
     for path in (job.screenshot, job.record):
         if path is not None and path.suffix:
-            temporary_beside(path)  # refuses a folder that isn't there now, not after a minute of rendering
+            check_output(path)  # refuses a folder that isn't there now, not after a minute of rendering
     start = time.perf_counter()
     with open_scene(job.checkpoint, job.executor) as scene:
         took = time.perf_counter() - start
         nodes = scene.model.octree.n_nodes
         say(f"{job.checkpoint.name}: {nodes} nodes, opened in {took:.1f} s; executor {scene.reason}")
+        if job.fit:
+            job = fitted(scene, job)
         if job.screenshot is not None:
             take_still(scene, job, job.screenshot)
         if job.record is not None:
@@ -70,7 +73,7 @@ def take_still(scene: OpenScene, job: HeadlessJob, out: Path) -> None:
     camera = still_camera(scene, job)
     with progress_bar("still", job.samples) as advance:
         buffers, _ = scene.render(camera, job.samples, job.lod_bias, progress=lambda done: advance(done, ""))
-    write_png(out, scene.picture(buffers, job.view, job.exposure), {"camera": camera_json(camera)})
+    save_png(out, scene.picture(buffers, job.view, job.exposure), {"camera": camera_json(camera)})
     say(f"wrote {out} ({camera.width}x{camera.height}, {job.view}, {job.samples} samples)")
 
 
@@ -81,14 +84,9 @@ def still_camera(scene: OpenScene, job: HeadlessJob) -> Camera:
     return home_camera(scene.model.scene, scene.checkpoint.view, *job.size)
 
 
-def camera_json(camera: Camera) -> str:
-    """A camera as the JSON that `read_camera` reads."""
-    return json.dumps({key: camera.c2w.tolist() if key == "c2w" else getattr(camera, key) for key in CAMERA_KEYS})
-
-
 def record_video(scene: OpenScene, job: HeadlessJob, out: Path) -> None:
     """A camera path as a video or a folder of PNGs. Ctrl-C keeps the frames so far and raises `Interrupted`."""
-    (width, height), frames = plan_video(scene, job) if job.fit else (job.video_size or job.size, job.frames)
+    (width, height), frames = job.video_size or job.size, job.frames
     cameras = make_path(job.path, scene.model.scene, frames, width, height)
     writer = VideoWriter(out, width, height, job.fps)
     try:
@@ -103,20 +101,39 @@ def record_video(scene: OpenScene, job: HeadlessJob, out: Path) -> None:
     say(f"wrote {out} ({frames} frames of {width}x{height} at {job.fps:g}/s, {job.path}, {writer.codec})")
 
 
-def plan_video(scene: OpenScene, job: HeadlessJob) -> tuple[tuple[int, int], int]:
-    """The size and number of frames that fit VIDEO_BUDGET on this machine, from one small frame's time."""
+def fitted(scene: OpenScene, job: HeadlessJob) -> HeadlessJob:
+    """The job with the video's size, its frames and the still's samples as fit the budgets on this machine."""
+    samples = int(STILL_BUDGET / frame_seconds(scene, still_camera(scene, job), job.lod_bias))
     width, height = job.video_size or job.size
-    small = max(1, width // 4), max(1, height // 4)
-    camera = make_path(job.path, scene.model.scene, 1, *small)[0]
-    scene.render(camera, 1, job.lod_bias)  # the first call may compile kernels or read the file
-    start = time.perf_counter()
-    scene.render(camera, job.video_samples, job.lod_bias)
-    per_pixel = (time.perf_counter() - start) / (small[0] * small[1])
     while True:
-        frames = int(VIDEO_BUDGET / max(per_pixel * width * height, 1e-6))
+        camera = make_path(job.path, scene.model.scene, 1, width, height)[0]
+        frames = int(VIDEO_BUDGET / (frame_seconds(scene, camera, job.lod_bias) * job.video_samples))
         if frames >= LEAST_FRAMES or height // 2 < SMALLEST_HEIGHT:
-            return (width, height), min(max(frames, LEAST_FRAMES), MOST_FRAMES)
+            break
         width, height = width // 2, height // 2
+    return replace(
+        job,
+        video_size=(width, height),
+        frames=min(max(frames, LEAST_FRAMES), MOST_FRAMES),
+        samples=min(max(samples, 1), job.samples),
+    )
+
+
+def frame_seconds(scene: OpenScene, camera: Camera, lod_bias: float) -> float:
+    """An estimate of one frame's time from four bands of it, an eighth in all.
+
+    A smaller frame would mislead: its wider cones take coarser levels and fewer steps.
+    """
+    buffers = FrameBuffers.allocate(camera.width, camera.height)
+    rows = max(1, camera.height // 32)
+    tops = [camera.height * k // 8 for k in (1, 3, 5, 7)]
+    bands = [(0, top, camera.width, min(top + rows, camera.height)) for top in tops]
+    scene.executor.render(RenderRequest(camera, region=bands[0], lod_bias=lod_bias), buffers)  # first: files are read
+    start = time.perf_counter()
+    for band in bands:
+        scene.executor.render(RenderRequest(camera, region=band, lod_bias=lod_bias), buffers)
+    share = sum(y1 - y0 for _, y0, _, y1 in bands) / camera.height
+    return max(time.perf_counter() - start, 1e-6) / share
 
 
 def automatic(job: HeadlessJob, fit: bool) -> HeadlessJob:
