@@ -1,5 +1,6 @@
 // The CPU build of the kernels: exports for ctypes. No std::, no threads (Python's thread pool calls in without the GIL),
 // no -ffast-math (it would change the whole process's denormal mode).
+#include "composite.cuh"
 #include "samples.cuh"
 #include "trace.cuh"
 
@@ -16,8 +17,8 @@ using namespace infnerf;
 EXPORT const char *kernel_source_hash() { return TEXT(KERNEL_SOURCE_HASH); }
 EXPORT int kernel_lanes() { return Many::W; }
 EXPORT int kernel_struct_size(int which) {
-    const int sizes[] = {sizeof(Scene), sizeof(View), sizeof(Buffers), sizeof(Rays), sizeof(Packed), sizeof(FieldSamples)};
-    return which >= 0 && which < 6 ? sizes[which] : -1;
+    const int sizes[] = {sizeof(Scene), sizeof(View), sizeof(Buffers), sizeof(Rays), sizeof(Packed), sizeof(FieldSamples), sizeof(Segments)};
+    return which >= 0 && which < 7 ? sizes[which] : -1;
 }
 
 // A packet covers a compact tile, so that its rays stay in the same nodes.
@@ -100,6 +101,16 @@ EXPORT void field_backward(const Scene *scene, const FieldSamples *s, const int 
         backward_nodes<One>(*scene, *s, nodes, n);
     else
         backward_nodes<Many>(*scene, *s, nodes, n);
+}
+
+EXPORT void composite_forward(const Segments *s, int first, int last, float *rgba) {
+    for (int ray = first; ray < last; ray++) composite_ray(*s, ray, rgba + 4 * ray);
+}
+
+EXPORT void composite_backward(const Segments *s, int first, int last, const float *rgba, const float *d_rgba,
+                               float *d_sigma, float *d_rgb) {
+    for (int ray = first; ray < last; ray++)
+        composite_ray_backward(*s, ray, rgba + 4 * ray, d_rgba + 4 * ray, d_sigma, d_rgb);
 }
 
 // Multiply-adds per second of this core: the peak that benchmarks quote. Returns the number of operations done.

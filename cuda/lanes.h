@@ -1,12 +1,10 @@
-// CPU only: a packet of W lanes by the vector extension of gcc and clang. W must be the register width in floats
-// (measured: a wider or narrower W, or a struct with loops, is 2 to 5 times slower).
+// CPU only: a packet of W lanes by the vector extension of gcc and clang. W is the width of a 256-bit register: a wider or narrower W, or
+// a struct with loops, measured 2 to 5 times slower; on AVX-512 machines 16 lanes lost to 8 by a tenth to a third (gathers).
 #pragma once
 #include "portable.cuh"
 
 #ifndef LANES
-#if defined(__AVX512F__)
-#define LANES 16
-#elif defined(__AVX__)
+#if defined(__AVX__)
 #define LANES 8
 #else
 #define LANES 4

@@ -24,6 +24,7 @@ class NodeTiles:
 
     @classmethod
     def of(cls, node: Tensor, n_nodes: int) -> NodeTiles:
+        node = node.long()
         count = torch.bincount(node, minlength=n_nodes)
         n_tiles = (count + TILE - 1) // TILE
         first_tile = n_tiles.cumsum(0) - n_tiles

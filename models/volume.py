@@ -47,3 +47,16 @@ def accumulate(weights: Tensor, values: Tensor, ray_indices: Tensor, n_rays: int
     """Sum of `weights` [n_samples] times `values` [n_samples, c] over each ray. Returns [n_rays, c]."""
     out = torch.zeros(n_rays, values.shape[-1], dtype=values.dtype, device=values.device)
     return out.index_add(0, ray_indices, weights[:, None] * values)
+
+
+def composite(
+    sigmas: Tensor,  # [n_samples]
+    rgb: Tensor,  # [n_samples, 3]
+    dts: Tensor,  # [n_samples]
+    ray_indices: Tensor,  # [n_samples] int64
+    n_rays: int,
+    early_stop: float = 0.0,
+) -> Tensor:
+    """Premultiplied RGBA [n_rays, 4] of packed samples."""
+    weights, _ = render_weights(sigmas, dts, ray_indices, n_rays, early_stop)
+    return accumulate(weights, torch.cat([rgb, torch.ones_like(sigmas)[:, None]], -1), ray_indices, n_rays)

@@ -77,7 +77,11 @@ class FieldSamplesStruct(ctypes.Structure):
     ]  # fmt: skip
 
 
-STRUCTS = (SceneStruct, ViewStruct, BuffersStruct, RaysStruct, PackedStruct, FieldSamplesStruct)
+class SegmentsStruct(ctypes.Structure):
+    _fields_ = [*[(name, _P) for name in ("starts", "sigma", "dt", "rgb")], ("min_transmittance", _F)]
+
+
+STRUCTS = (SceneStruct, ViewStruct, BuffersStruct, RaysStruct, PackedStruct, FieldSamplesStruct, SegmentsStruct)
 
 
 class KernelsUnavailable(RuntimeError):
@@ -109,6 +113,8 @@ class Kernels:
             "bucket_by_node": (None, [_P, _I, _I, _P, _P]),
             "field_forward": (None, [_P, _P, _P, _I, _I, _I]),
             "field_backward": (None, [_P, _P, _P, _I, _I]),
+            "composite_forward": (None, [_P, _I, _I, _P]),
+            "composite_backward": (None, [_P, _I, _I, _P, _P, _P, _P]),
             "multiply_add_peak": (ctypes.c_double, [_I, _P]),
         }
         for name, (result, arguments) in signatures.items():

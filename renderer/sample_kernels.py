@@ -16,6 +16,7 @@ from .kernels import (
     PackedStruct,
     RaysStruct,
     SceneArrays,
+    SegmentsStruct,
     load_kernels,
     n_threads,
     pointer,
@@ -34,8 +35,6 @@ class SampleKernels:
         self.kernels: Kernels = load_kernels()
         self.model, self.plain = model, int(plain)
         self.scene = SceneArrays(model, float_tables=True)
-        self.d_tables = torch.zeros_like(model.tables.data)
-        self.d_mlp = torch.zeros_like(model.mlp.data)
 
     def march(
         self,
@@ -46,7 +45,7 @@ class SampleKernels:
         settings: MarchSettings,
         limit: int = 1024,  # samples a ray
     ) -> PackedSamples:
-        """As `InfNeRF.march`, in two passes: count, then write."""
+        """As `InfNeRF.march`, in two passes: count, then write. Integers are int32."""
         n = len(cones)
         origins, directions = origins.contiguous(), directions.contiguous()
         cones = (cones * 2.0**-settings.lod_bias).contiguous()
@@ -65,7 +64,7 @@ class SampleKernels:
         ray_indices, node, level, wanted = integers.unbind(0)
         packed = PackedStruct(*[pointer(a) for a in (ray_indices, t, dt, local, node, level, wanted)])
         self._march(rays, limit, counts, starts, packed)
-        return PackedSamples(ray_indices.long(), t, dt, local, node.long(), level.long(), wanted.long())
+        return PackedSamples(ray_indices, t, dt, local, node, level, wanted)
 
     def _march(
         self, rays: RaysStruct, limit: int, counts: Tensor, starts: Tensor | None, packed: PackedStruct | None
@@ -83,6 +82,10 @@ class SampleKernels:
     def field(self, samples: PackedSamples, directions: Tensor) -> tuple[Tensor, Tensor]:
         """`sigmas` [n] and `rgb` [n, 3] of packed samples; gradients flow to the model's `tables` and `mlp`. `directions`: [n_rays, 3]."""
         return _Field.apply(self.model.tables, self.model.mlp, samples, directions, self)  # type: ignore[return-value]
+
+    def composite(self, sigmas: Tensor, rgb: Tensor, samples: PackedSamples, n_rays: int, early_stop: float) -> Tensor:
+        """Premultiplied RGBA [n_rays, 4] of packed samples; differentiable in `sigmas` and `rgb`. Twin: `models.volume.composite`."""
+        return _Composite.apply(sigmas, rgb, samples, n_rays, early_stop, self.kernels)  # type: ignore[return-value]
 
 
 class _Call:
@@ -138,9 +141,34 @@ class _Field(torch.autograd.Function):
     def backward(ctx: Any, d_sigma: Tensor, d_rgb: Tensor):  # type: ignore[override]
         call: _Call = ctx.call
         owner = call.owner
-        owner.d_tables.zero_()
-        owner.d_mlp.zero_()
+        d_tables, d_mlp = torch.zeros_like(owner.model.tables), torch.zeros_like(owner.model.mlp)
         d_sigma, d_rgb = d_sigma.contiguous(), d_rgb.contiguous()
-        struct = call.struct(d_sigma=d_sigma, d_rgb=d_rgb, d_tables=owner.d_tables, d_mlp=owner.d_mlp)
+        struct = call.struct(d_sigma=d_sigma, d_rgb=d_rgb, d_tables=d_tables, d_mlp=d_mlp)
         call.run(owner.kernels.library.field_backward, struct, owner.plain)
-        return owner.d_tables, owner.d_mlp, None, None, None
+        return d_tables, d_mlp, None, None, None
+
+
+class _Composite(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, sigmas: Tensor, rgb: Tensor, samples: PackedSamples, n_rays: int, early_stop: float, kernels: Kernels):
+        counts = torch.bincount(samples.ray_indices, minlength=n_rays)
+        starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
+        arrays = starts, sigmas.detach().contiguous(), samples.dt.contiguous(), rgb.detach().contiguous()
+        struct = SegmentsStruct(*[pointer(a) for a in arrays], early_stop)
+        rgba = torch.empty(n_rays, 4)
+        _per_ray(kernels.library.composite_forward, struct, n_rays, rgba)
+        ctx.arrays, ctx.struct, ctx.rgba, ctx.kernels = arrays, struct, rgba, kernels
+        return rgba
+
+    @staticmethod
+    def backward(ctx: Any, d_rgba: Tensor):  # type: ignore[override]
+        sigmas, rgb = ctx.arrays[1], ctx.arrays[3]
+        d_rgba, d_sigma, d_rgb = d_rgba.contiguous(), torch.empty_like(sigmas), torch.empty_like(rgb)
+        _per_ray(ctx.kernels.library.composite_backward, ctx.struct, len(d_rgba), ctx.rgba, d_rgba, d_sigma, d_rgb)
+        return d_sigma, d_rgb, None, None, None, None
+
+
+def _per_ray(function: Any, struct: SegmentsStruct, n_rays: int, *arrays: Tensor) -> None:
+    pointers = [pointer(a) for a in arrays]
+    address = ctypes.addressof(struct)
+    run_parallel(function, [(address, i, min(i + CHUNK, n_rays), *pointers) for i in range(0, n_rays, CHUNK)])

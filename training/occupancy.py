@@ -1,0 +1,82 @@
+"""Occupancy grids from trained density: a running maximum per cell, thresholded and dilated by one cell."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..models.infnerf import InfNeRF
+from ..models.marching import PackedSamples
+from .sampling import Sampling
+
+THRESHOLD = 0.01  # optical depth of one GSD below which a cell counts as empty
+DECAY = 0.9  # of the running maximum, per refresh of the node
+
+
+def pack_bits(cells: Tensor) -> Tensor:
+    """Booleans [n, C] -> int32 words [n, C / 32], cell i in bit i % 32 of word i // 32.
+
+    >>> pack_bits(torch.tensor([[True] + [False] * 30 + [True]])).tolist()
+    [[-2147483647]]
+    """
+    bits = cells.view(len(cells), -1, 32).long() << torch.arange(32)
+    words = bits.sum(-1)
+    return torch.where(words >= 1 << 31, words - (1 << 32), words).int()
+
+
+class OccupancyUpdater:
+    """Keeps `model.occupancy` up to date. A node stays fully occupied until it has seen `warm_samples` samples."""
+
+    def __init__(self, model: InfNeRF, sampling: Sampling, seed: int, warm_samples: int = 150_000) -> None:
+        self.model, self.sampling, self.warm_samples = model, sampling, warm_samples
+        resolution = model.config.occupancy_resolution
+        self.cells = resolution**3
+        self.seen = torch.zeros(model.octree.n_nodes, dtype=torch.long)
+        self.density = torch.zeros(model.octree.n_nodes, self.cells)
+        self.generator = torch.Generator().manual_seed(seed)
+        axis = torch.arange(resolution)
+        z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+        self.corner = torch.stack([x, y, z], -1).reshape(-1, 3).float()
+        self._next = 0
+
+    def count(self, samples: PackedSamples) -> None:
+        """Notes which nodes a batch has trained."""
+        self.seen += torch.bincount(samples.node, minlength=len(self.seen))
+
+    def refresh(self, n_nodes: int) -> None:
+        """Re-measures the next `n_nodes` nodes, in turn."""
+        total = self.model.octree.n_nodes
+        nodes = torch.arange(self._next, self._next + min(n_nodes, total)) % total
+        self._next = int(nodes[-1] + 1) % total
+        nodes = nodes[self.seen[nodes] >= self.warm_samples]
+        if len(nodes):
+            self.density[nodes] = torch.maximum(self.density[nodes] * DECAY, self._measure(nodes))
+            self._write(nodes)
+
+    def finish(self, rounds: int = 4) -> None:
+        """A thorough last measurement of every node, the unseen ones too."""
+        for nodes in torch.arange(self.model.octree.n_nodes).split(16):
+            measured = torch.stack([self._measure(nodes) for _ in range(rounds)]).amax(0)
+            self.density[nodes] = torch.maximum(self.density[nodes] * DECAY**2, measured)
+            self._write(nodes)
+
+    @torch.no_grad()
+    def _measure(self, nodes: Tensor) -> Tensor:
+        """sigma * gsd at a random point of every cell of some nodes: [n, cells]."""
+        resolution = self.model.config.occupancy_resolution
+        jitter = torch.rand(len(nodes) * self.cells, 3, generator=self.generator)
+        local = (self.corner.repeat(len(nodes), 1) + jitter) / resolution
+        node = nodes.repeat_interleave(self.cells)
+        level = self.model.octree.level.long()[node]
+        zeros = torch.zeros(len(node))
+        rays = torch.zeros(len(node), dtype=torch.long)
+        samples = PackedSamples(rays, zeros, zeros, local, node, level, level)
+        sigma, _ = self.sampling.field(samples, torch.tensor([[0.0, 0.0, 1.0]]))
+        return (sigma * self.model.gsd(level).float()).view(len(nodes), self.cells)
+
+    def _write(self, nodes: Tensor) -> None:
+        resolution = self.model.config.occupancy_resolution
+        grid = (self.density[nodes] > THRESHOLD).float().view(-1, 1, resolution, resolution, resolution)
+        dilated = F.max_pool3d(grid, 3, stride=1, padding=1) > 0
+        self.model.occupancy[nodes] = pack_bits(dilated.view(len(nodes), -1))

@@ -1,0 +1,54 @@
+"""Where the trainer gets samples and field values: the CPU kernels, or torch alone where there are none."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from ..models.infnerf import InfNeRF
+from ..models.marching import MarchSettings, PackedSamples
+from ..models.volume import composite
+from ..renderer.kernels import KernelsUnavailable
+from ..renderer.sample_kernels import SampleKernels
+
+
+class Sampling(Protocol):
+    """Marches rays and evaluates the field at packed samples, with gradients to the model's parameters."""
+
+    def march(
+        self, origins: Tensor, directions: Tensor, cones: Tensor, counters: Tensor, settings: MarchSettings, limit: int
+    ) -> PackedSamples: ...
+
+    def field(self, samples: PackedSamples, directions: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def composite(
+        self, sigmas: Tensor, rgb: Tensor, samples: PackedSamples, n_rays: int, early_stop: float
+    ) -> Tensor: ...
+
+
+class TorchSampling:
+    """The torch twin of `SampleKernels`."""
+
+    def __init__(self, model: InfNeRF) -> None:
+        self.model = model
+
+    def march(
+        self, origins: Tensor, directions: Tensor, cones: Tensor, counters: Tensor, settings: MarchSettings, limit: int
+    ) -> PackedSamples:
+        return self.model.march(origins, directions, cones, counters, settings)
+
+    def field(self, samples: PackedSamples, directions: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.field(samples.node, samples.local, directions[samples.ray_indices])
+
+    def composite(self, sigmas: Tensor, rgb: Tensor, samples: PackedSamples, n_rays: int, early_stop: float) -> Tensor:
+        return composite(sigmas, rgb, samples.dt, samples.ray_indices, n_rays, early_stop)
+
+
+def make_sampling(model: InfNeRF) -> tuple[Sampling, str]:
+    """The fastest that this machine has, and one phrase that says which."""
+    try:
+        kernels = SampleKernels(model)
+    except KernelsUnavailable as error:
+        return TorchSampling(model), f"torch only ({error})"
+    return kernels, kernels.kernels.describe()

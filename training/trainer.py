@@ -1,0 +1,204 @@
+"""Trains an InfNeRF: octree from points, image pyramid, radius perturbation, occupancy, Adam. `infnerf train`.
+
+Every ray carries its own pixel's footprint, so a coarse image supervises coarse levels; each sample's radius is perturbed by
+2**u, u uniform in [-0.5, 0.5] (InfNeRF, section 3), so that neighbouring levels learn the same scene.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.dataset import Dataset, DatasetError, load_dataset
+from ..data.pyramid import ImagePyramid
+from ..models.checkpoint import Checkpoint, camera_to_entry, save_checkpoint
+from ..models.config import InfNeRFConfig
+from ..models.infnerf import InfNeRF
+from ..models.marching import MarchSettings
+from ..models.octree import Octree, build_octree
+from .losses import psnr, rgb_loss
+from .occupancy import OccupancyUpdater
+from .sampling import Sampling, make_sampling
+
+SCALES = (1, 2, 4, 8)
+MAX_SAMPLES_PER_RAY = 768
+MIN_TRANSMITTANCE = 1e-4  # samples that less light reaches get no gradient
+REFRESH_EVERY = 16  # steps between occupancy refreshes, of an eighth of the nodes each
+
+
+@dataclass
+class TrainConfig:
+    """What `infnerf train` takes."""
+
+    data: Path
+    out: Path
+    steps: int | None = None
+    minutes: float | None = None
+    downscale: int = 1
+    seed: int = 0
+    max_bytes: int = 16_000_000  # of the checkpoint; the octree keeps the nodes that most points ask for
+    min_points: int = 12  # a child exists where more points than these ask for it
+    samples_per_step: int = 1 << 18  # rays a step follow from the samples they took last
+    table_lr: float = 1e-2
+    mlp_lr: float = 2e-3
+    final_lr: float = 0.03  # of the initial rates, reached exponentially
+    model: InfNeRFConfig = field(default_factory=InfNeRFConfig)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar shows."""
+
+    step: int
+    fraction: float  # of the whole run
+    psnr: float  # dB, running mean over full-size rays of training batches
+    rays_per_second: float
+    seconds: float
+
+
+def plan_octree(data: Dataset, config: TrainConfig) -> Octree:
+    """The tree that the sparse points ask for, within `max_bytes`. Raises `DatasetError` without points."""
+    if data.points is None or len(data.points.xyz) == 0:
+        raise DatasetError(f"{data.path}: training needs sparse_points.ply, found no points")
+    model = config.model
+    tables = model.n_grid_levels * model.table_size * model.features_per_level
+    node_bytes = 2 * (tables + model.mlp_size) + 4 * model.occupancy_words
+    overhead = 40_000 + 400 * len(data.cameras)
+    max_nodes = max(1, (config.max_bytes - overhead) // (node_bytes + 60))
+    return build_octree(
+        data.points.xyz, data.points.footprint * config.downscale, data.scene["root_corner"], data.scene["root_size"],
+        model.resolution, config.min_points, max_nodes,
+    )  # fmt: skip
+
+
+def scene_of(data: Dataset) -> dict[str, Any]:
+    """The checkpoint's `scene`: where and how big, and the cameras it was seen from."""
+    cameras = [camera_to_entry(name, camera) for name, camera in zip(data.names, data.cameras, strict=True)]
+    kept = {key: data.scene[key] for key in ("up", "unit", "aabb")}
+    return {**kept, "cameras": cameras, "color_space": "linear", "background": [0.62, 0.74, 0.87]}
+
+
+class Trainer:
+    """One training run; `step()` as often as wanted, then `checkpoint()`."""
+
+    def __init__(self, config: TrainConfig, data: Dataset) -> None:
+        self.config, self.data = config, data
+        torch.manual_seed(config.seed)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.pyramid = ImagePyramid.load(data, SCALES, config.downscale)
+        self.model = InfNeRF.random(config.model, plan_octree(data, config), config.seed, scene_of(data))
+        self.sampling: Sampling
+        self.sampling, self.sampling_name = make_sampling(self.model)
+        self.occupancy = OccupancyUpdater(self.model, self.sampling, config.seed)
+        self.optimizer = torch.optim.Adam(
+            [{"params": [self.model.tables], "base_lr": config.table_lr}, {"params": [self.model.mlp], "base_lr": config.mlp_lr}],
+            lr=1e-2, betas=(0.9, 0.99), eps=1e-15, fused=True,
+        )  # fmt: skip
+        self.steps_done = 0
+        self.n_rays = 512
+        self.running_mse = 0.1
+
+    def set_rate(self, fraction: float) -> None:
+        """Learning rate at a fraction of the run: a short warm-up, then exponential decay."""
+        warm = min(1.0, (self.steps_done + 1) / 50)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * warm * self.config.final_lr**fraction
+
+    def render(self, origins: Tensor, directions: Tensor, cones: Tensor, counters: Tensor) -> tuple[Tensor, int]:
+        """Premultiplied RGBA [n, 4] of rays with world `origins`, and the number of samples; jittered by the step."""
+        settings = MarchSettings(frame=self.steps_done + 1)
+        samples = self.sampling.march(
+            self.model.to_local(origins), directions, cones, counters, settings, MAX_SAMPLES_PER_RAY
+        )
+        sigmas, rgb = self.sampling.field(samples, directions)
+        self.occupancy.count(samples)
+        return self.sampling.composite(sigmas, rgb, samples, len(cones), MIN_TRANSMITTANCE), len(samples)
+
+    def step(self, fraction: float) -> int:
+        """One optimiser step. Returns the number of rays."""
+        n = self.n_rays
+        origins, directions, cones, target = self.pyramid.sample_mixed(n, self.generator)
+        counters = torch.randint(1 << 31, (n,), generator=self.generator)
+        background = torch.rand(n, 3, generator=self.generator)
+        self.set_rate(fraction)
+        prediction, n_samples = self.render(origins, directions, cones, counters)
+        loss, error = rgb_loss(prediction, target, background, "linear")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.steps_done += 1
+        full_size = float(error[: n // 2].mean())  # finest scale first
+        self.running_mse += (full_size - self.running_mse) * 0.03
+        wanted = n * self.config.samples_per_step / max(n_samples, 1)
+        self.n_rays = int(min(max(wanted, n / 1.3, 256), n * 1.3, 65536))
+        if self.steps_done % REFRESH_EVERY == 0:
+            self.occupancy.refresh(max(1, self.model.octree.n_nodes // 8))
+        return n
+
+    def checkpoint(self) -> Checkpoint:
+        """What is saved: half precision, with the occupancy measured anew."""
+        self.occupancy.finish()
+        model = self.model
+        tables = model.tables.detach().clamp(-65000, 65000).half()
+        mlp = model.mlp.detach().clamp(-65000, 65000).half()
+        notes = {"step": self.steps_done, "seed": self.config.seed, "downscale": self.config.downscale}
+        field = {"tables": tables, "mlp": mlp, "occupancy": model.occupancy.clone()}
+        return Checkpoint("infnerf", self.config.model, model.octree, field, model.scene, {}, notes)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C into a flag, so that a step is never cut in half; a second one interrupts as usual."""
+    pressed = False
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def train(config: TrainConfig, report: Callable[[Progress], None] = lambda _: None, say: Callable[[str], None] = print) -> Trainer:
+    """Runs until `steps` or `minutes` are over or Ctrl-C is pressed, then writes `config.out`. Bad input raises `DatasetError`."""
+    if not config.out.parent.is_dir():
+        raise DatasetError(f"--out {config.out}: there is no folder {config.out.parent}")
+    data = load_dataset(config.data)
+    for warning in data.warnings:
+        say(warning)
+    trainer = Trainer(config, data)
+    say(
+        f"{len(data)} images, {trainer.model.octree.n_nodes} nodes on levels {trainer.model.octree.level_counts()}, "
+        f"{trainer.model.n_parameters / 1e6:.1f} M parameters; {trainer.sampling_name}"
+    )
+    began, rays, saved = time.monotonic(), 0, time.monotonic()
+    with interruptible() as interrupted:
+        while True:
+            seconds = time.monotonic() - began
+            by_steps = trainer.steps_done / config.steps if config.steps else 0.0
+            fraction = max(by_steps, seconds / (60 * config.minutes) if config.minutes else 0.0)
+            if fraction >= 1 or interrupted():
+                break
+            rays += trainer.step(fraction)
+            elapsed = time.monotonic() - began
+            report(Progress(trainer.steps_done, fraction, psnr(trainer.running_mse), rays / elapsed, elapsed))
+            if time.monotonic() - saved > 300:
+                save_checkpoint(trainer.checkpoint(), config.out)
+                saved = time.monotonic()
+        stopped = interrupted()
+    save_checkpoint(trainer.checkpoint(), config.out)
+    say(f"{'stopped' if stopped else 'finished'} after {trainer.steps_done} steps: wrote {config.out}")
+    return trainer
