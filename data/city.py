@@ -104,6 +104,8 @@ def make_city(
             results[position] = found
             if progress is not None:
                 progress(done, len(jobs))
+    except OSError as error:
+        raise DatasetError(f"{out}: expected to write the city here, found: {error.strerror or error}") from error
     finally:
         points = _write_metadata(out, world, jobs, results)
     return CitySummary(out, views, test_views, points)

@@ -96,11 +96,9 @@ def _street(s: Surface, extent: float) -> F32:
         (sx, sy, s.w[0], s.w[1], inner_x & inner_y), (sy, sx, s.w[1], s.w[0], inner_x & inner_y)
     ):  # fmt: skip
         street = allowed & (np.abs(across) < half)
-        paint = np.maximum(
-            paint, np.where(street, _markings(np.abs(across), across, np.abs(along), along, wa, wl), 0.0)
-        )
+        paint += np.where(street, _markings(np.abs(across), across, np.abs(along), along, wa, wl), 0.0)
     worn = 0.78 + 0.16 * noise2(x, y, 0.22, w)
-    color = blend(color, _PAINT, paint * worn)
+    color = blend(color, _PAINT, np.minimum(paint, 1.0) * worn)
     return _manholes(color, x, y, w)
 
 
