@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import secrets
@@ -122,6 +123,8 @@ def read_camera(path: Path, size: tuple[int, int] | None = None) -> Camera:
         raise CommandError(f"{path}: the camera needs the keys {', '.join(CAMERA_KEYS)}; it lacks {lacks}")
     try:
         numbers = {key: float(entry[key]) for key in CAMERA_KEYS[1:]}
+        for key in (key for key, value in numbers.items() if not math.isfinite(value)):
+            raise ValueError(f"{key} must be finite, got {numbers[key]}")
         camera = Camera(np.array(entry["c2w"], np.float64), **numbers)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError) as error:
         raise CommandError(f"{path}: {error}") from error

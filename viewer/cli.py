@@ -24,6 +24,7 @@ from ..renderer.cliutil import (
 )
 
 PROGRAM = "infnerf-view"
+PathName = Literal["orbit", "spiral"]
 DESCRIPTION = """Fly a trained octree NeRF. Without a CHECKPOINT it shows the demo; without a display it renders a video
 (infnerf-view.mp4) and a still (infnerf-view.png) into the working folder instead."""
 
@@ -40,7 +41,7 @@ class Arguments:
     """Write a still and exit (implies --headless)."""
     record: Annotated[Path | None, arg(metavar="OUT.mp4")] = None
     """Write a video, or PNGs if it is a folder, and exit (implies --headless)."""
-    path: Literal["orbit", "spiral"] = "orbit"
+    path: PathName = "orbit"
     """Camera path of the video."""
     frames: Annotated[int | None, arg(metavar="N")] = None
     """Frames of the video, 120 by default; with neither --record nor --frames as many as render in 40 seconds."""
