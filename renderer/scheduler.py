@@ -173,7 +173,9 @@ class ProgressiveRenderer:
         for executor in (*self._take_retired(), self._executor):
             if executor is not None:
                 self._guarded(executor.close)
-        self._executor = None
+        with self._condition:
+            self._executor = None
+            self._enter("idle")
 
     def _next_task(self) -> _Task | None:
         """Sleeps until there is a picture to make (None: something else to do)."""
