@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 320, 192
 
 
 class PatternExecutor:
-    """Each pixel's channels follow from its place, camera and frame number; a pixel costs `cost` seconds of the clock."""
+    """Each pixel's channels follow from its place, camera and frame; a pixel costs `cost` seconds of the clock."""
 
     name = "pattern"
 
