@@ -46,8 +46,10 @@ class SliceBudget:
         return max(MIN_SLICE_AREA, self._pixels_per_ms * max(SLICE_MS - overhead, overhead))
 
     def measured(self, pixels: int, ms: float) -> None:
-        rate = pixels / max(ms - (self.overhead_ms or 0.0), 0.05)
-        self._pixels_per_ms = 0.5 * (self._pixels_per_ms + rate)
+        """Takes in one slice's time. Empty sky is quick, so sizes grow slowly: the next slice may be a facade."""
+        self.overhead_ms = min(ms, self.overhead_ms or 0.0)
+        rate = pixels / max(ms - self.overhead_ms, 0.05)
+        self._pixels_per_ms *= min(max(rate / self._pixels_per_ms, 0.5), 1.25)
 
 
 def render_in_slices(
