@@ -80,15 +80,19 @@ def view(arguments: Arguments) -> int:
         say("No display: rendering the scene's orbit to infnerf-view.mp4 and a still to infnerf-view.png instead.")
         return _headless(arguments, size)
     from .app import run_window
+    from .window import WindowError
 
-    return run_window(
-        list(_checkpoints(arguments)),
-        size=size or (1280, 720),
-        view=arguments.view,
-        executor=arguments.executor,
-        camera=arguments.camera,
-        use_settings=not arguments.no_settings,
-    )
+    try:
+        return run_window(
+            list(_checkpoints(arguments)),
+            size=size or (1280, 720),
+            view=arguments.view,
+            executor=arguments.executor,
+            camera=arguments.camera,
+            use_settings=not arguments.no_settings,
+        )
+    except WindowError as error:
+        raise CommandError(f"{error}; --headless works without a window") from error
 
 
 def has_display() -> bool:
