@@ -74,7 +74,7 @@ def render_in_slices(
 
     pending = [request.bounds]
     x0, y0, x1, y1 = request.bounds
-    if budget.overhead_ms is None and x0 < x1 and y0 < y1:
+    if budget.overhead_ms is None and x0 < x1 and y0 < y1 and not cancelled():
         budget.overhead_ms = render((x0, y0, x0 + 1, y0 + 1))
     while pending and not (total.cancelled or cancelled()):
         region = pending.pop()

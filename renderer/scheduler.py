@@ -233,13 +233,16 @@ class ProgressiveRenderer:
         frame = FrameBuffers.allocate(request.camera.width, request.camera.height)
         stats = task.executor.render(request, frame, cancelled)
         if stats.cancelled:
-            self._scale.scale = max(MIN_SCALE, scale / 2)
+            with self._condition:
+                if self._executor is task.executor:
+                    self._scale.scale = max(MIN_SCALE, scale / 2)
             return False
         ms = self._milliseconds(start)
         full = task.view.camera
-        self._scale.measured(frame.width * frame.height, ms, full.width * full.height, target, self._max_scale)
         with self._condition:
-            self._new_scene = self._new_scene and self._executor is not task.executor
+            if self._executor is task.executor:  # another one has another speed
+                self._scale.measured(frame.width * frame.height, ms, full.width * full.height, target, self._max_scale)
+                self._new_scene = False
             self._publish(task, frame, "moving", 0, stats, ms)
         return True
 
