@@ -23,7 +23,7 @@ def frame(number: int, width: int, height: int) -> NDArray[np.uint8]:
 
 def decoded(path: Path) -> list[NDArray[np.uint8]]:
     with av.open(str(path)) as container:
-        return [image.to_ndarray(format="rgb24") for image in container.decode(video=0)]
+        return [np.asarray(image.to_ndarray(format="rgb24"), np.uint8) for image in container.decode(video=0)]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
