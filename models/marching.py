@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .octree import MAX_DEPTH, Octree, select_level
+from .octree import MAX_DEPTH, Octree, floor_log2
 
 MAX_STRIDE_LOG2 = 5
 #: Numbers of the "samples" that the generator gives to a pixel's own jitters; `cuda/trace.cuh` and `cuda/march.cuh` use the same.
@@ -118,10 +118,10 @@ def march(
     start = k.to(cones) + offset[ray]
     ta, tb = steps.at(ray, start), steps.at(ray, start + 1)
     t = 0.5 * (ta + tb)
-    radius = cones[ray] * t
-    if settings.frame:
-        radius = radius * torch.exp2(random_uniform(counters[ray], k, settings.frame).to(cones) - 0.5)
-    wanted = select_level(radius, root_gsd, 0.0, settings.min_level, settings.max_level)
+    ratio = root_gsd / (cones[ray] * t)
+    if settings.frame:  # the radius times 2**u, u uniform in [-0.5, 0.5] (InfNeRF, section 3)
+        ratio = ratio * torch.exp2(0.5 - random_uniform(counters[ray], k, settings.frame).to(cones))
+    wanted = floor_log2(ratio).clamp(settings.min_level, settings.max_level)
     position = origins[ray] + local_d[ray] * t[:, None]
     node = octree.find(position, wanted)
     level = octree.level.to(node.device).long()[node]
@@ -130,7 +130,7 @@ def march(
 
     dt = (steps.growth[ray] * t).clamp(dt_min, dt_max)
     own = dt_min * torch.exp2((deepest - level).to(cones))  # the node's GSD times step_scale
-    merged = 1 << (torch.frexp(own / dt).exponent.long() - 1).clamp(0, MAX_STRIDE_LOG2)
+    merged = 1 << floor_log2(own / dt).clamp(0, MAX_STRIDE_LOG2)
     aligned = k & -k
     stride = torch.where((aligned == 0) | (aligned > merged), merged, aligned)
     taken = taken & ~_covered(taken, stride, k, first[ray])

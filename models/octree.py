@@ -127,9 +127,16 @@ def select_level(
     >>> select_level(torch.tensor([0.01]), 8 / 128).tolist()
     [2]
     """
-    ratio = root_gsd * 2.0**lod_bias / radius
-    exponent = torch.frexp(ratio).exponent.long() - 1  # floor(log2(ratio)), exact, as the kernels take it
-    return exponent.clamp(min_level, max_level)
+    return floor_log2(root_gsd * 2.0**lod_bias / radius).clamp(min_level, max_level)
+
+
+def floor_log2(x: Tensor) -> Tensor:
+    """`floor(log2(x))` of positive numbers, exact (by the exponent, as the kernels take it). Returns int64.
+
+    >>> floor_log2(torch.tensor([0.5, 1.0, 7.99])).tolist()
+    [-1, 0, 2]
+    """
+    return torch.frexp(x).exponent.long() - 1
 
 
 def build_octree(
