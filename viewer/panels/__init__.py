@@ -1,0 +1,33 @@
+"""The panels: a title and a function of a `Context` each. They read facts, edit the state and call actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..monitor import Monitor
+from ..scene import LoadedScene
+from ..state import ViewerState
+from ..theme import Fonts
+
+
+@dataclass
+class Context:
+    """What a panel sees in one frame."""
+
+    state: ViewerState
+    scene: LoadedScene | None
+    monitor: Monitor
+    fonts: Fonts
+    actions: dict[str, Callable[..., None]]
+    scene_size: tuple[int, int]  # px of the scene on the screen
+    fields: dict[str, str]  # texts being typed, and which axes the pose is shown in
+    bookmarks: frozenset[int] = frozenset()  # slots of this scene that hold a pose
+    loading: str = ""  # name of the file being opened
+
+
+def all_panels() -> dict[str, Callable[[Context], None]]:
+    """Title -> panel, in the order of the tabs."""
+    from . import camera, lod, render, scene, statistics
+
+    return {module.TITLE: module.draw for module in (render, lod, camera, scene, statistics)}

@@ -1,0 +1,61 @@
+"""The scene panel: what is open, how big it is, how it is divided into levels."""
+
+from __future__ import annotations
+
+from . import Context, widgets
+
+TITLE = "Scene"
+
+
+def draw(context: Context) -> None:
+    """File, octree, parameters, memory and the table of levels."""
+    from imgui_bundle import imgui
+
+    _open_row(context)
+    scene = context.scene
+    if scene is None:
+        widgets.note("Nothing is open. Drop a checkpoint (.pth) onto the window, or give its path above.")
+        return
+    widgets.heading("File")
+    widgets.fact("Name", scene.path.name, str(scene.path))
+    widgets.fact("On disk", widgets.size(scene.file_bytes))
+    widgets.fact("Model", scene.backend)
+    widgets.fact("Parameters", widgets.count(scene.n_parameters))
+    widgets.fact("Memory", widgets.size(scene.memory_bytes), "Node data: hash tables, MLPs and occupancy")
+    widgets.heading("World")
+    low, high = scene.aabb
+    widgets.fact("Extent", " x ".join(f"{edge:.4g}" for edge in high - low) + f" {scene.unit}")
+    widgets.fact("Up", " ".join(f"{x:.3g}" for x in scene.up))
+    widgets.fact("Photographs", str(scene.n_cameras))
+    widgets.heading("Octree")
+    widgets.fact("Nodes", f"{sum(scene.level_counts):,}")
+    widgets.fact("Levels", f"{len(scene.level_counts)}, 0 to {len(scene.level_counts) - 1}")
+    flags = (
+        imgui.TableFlags_.row_bg.value
+        | imgui.TableFlags_.borders_outer_h.value
+        | imgui.TableFlags_.sizing_stretch_same.value
+    )
+    if imgui.begin_table("##levels", 4, flags):
+        for title in ("Level", "Nodes", f"Edge ({scene.unit})", f"GSD ({scene.unit})"):
+            imgui.table_setup_column(title)
+        imgui.table_headers_row()
+        for level, nodes in enumerate(scene.level_counts):
+            edge = scene.root_size / 2**level
+            for cell in (str(level), f"{nodes:,}", f"{edge:.4g}", f"{edge / scene.resolution:.3g}"):
+                imgui.table_next_column()
+                imgui.text(cell)
+        imgui.end_table()
+
+
+def _open_row(context: Context) -> None:
+    from imgui_bundle import imgui
+
+    fields = context.fields
+    room = imgui.get_content_region_avail().x - imgui.calc_text_size("Open").x - 3 * imgui.get_style().frame_padding.x
+    entered, fields["path"] = widgets.text_field("scene_path", fields.get("path", ""), "Path of a checkpoint", room)
+    imgui.same_line(0, imgui.get_style().frame_padding.x)
+    clicked = widgets.button("scene_open", "Open", -1.0, "Opens the checkpoint named on the left")
+    if (entered or clicked) and fields["path"].strip():
+        context.actions["open"](fields["path"].strip())
+    if context.loading:
+        widgets.note(f"Loading {context.loading} ...")

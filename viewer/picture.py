@@ -1,0 +1,105 @@
+"""The picture in the window: the newest snapshot of the present scene, resolved by the GPU, with wires over it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..renderer.cliutil import camera_json
+from ..renderer.pngmeta import save_png
+from ..renderer.resolve import Legend, ResolveSettings, legend
+from ..renderer.scheduler import Snapshot, View
+from .scene import LoadedScene
+from .state import ViewerState
+from .texture import SceneTexture
+from .wires import Wires
+
+
+class Picture:
+    """Needs a current GL context."""
+
+    def __init__(self) -> None:
+        self.texture, self.wires = SceneTexture(), Wires()
+        self.scene: LoadedScene | None = None
+        self.snapshot: Snapshot | None = None  # of the present scene
+        self._base = ResolveSettings()
+        self._legend: tuple[object, Legend] | None = None
+
+    def open(self, scene: LoadedScene) -> None:
+        """Another scene: nothing of the old one is shown any more."""
+        self.scene, self.snapshot, self._legend = scene, None, None
+        self.texture.clear()
+        self._base = ResolveSettings.for_model(scene.model)
+
+    def show(self, snapshot: Snapshot) -> None:
+        """The next picture of the present scene."""
+        self.snapshot = snapshot
+        self.texture.show(snapshot.buffers)
+
+    def settings(self, state: ViewerState) -> ResolveSettings:
+        """How the state turns buffers into pixels."""
+        tinted = state.view_mode == "rgb" and state.tint != "none"
+        return replace(
+            self._base,
+            mode=state.tint if tinted else state.view_mode,
+            tint=state.tint_strength if tinted else 1.0,
+            exposure=state.exposure,
+            background=state.background if state.own_background else self._base.background,
+        )
+
+    def legend(self, state: ViewerState) -> Legend | None:
+        """What the colours mean; None while nothing is open."""
+        if self.scene is None:
+            return None
+        shown = self.settings(state)
+        if self._legend is None or self._legend[0] != shown.mode:
+            self._legend = (shown.mode, legend(shown, self.scene.model))
+        return self._legend[1]
+
+    def draw(self, state: ViewerState, viewport: tuple[int, int, int, int]) -> None:
+        """Draws into `viewport` (px, as glViewport has it) of the bound framebuffer."""
+        from OpenGL import GL
+
+        if self.snapshot is None or self.scene is None:
+            return
+        GL.glViewport(*viewport)
+        self.texture.draw(self.settings(state))
+        if state.wires != "off":
+            levels = (state.wire_min, state.wire_max)
+            self.wires.draw(self.texture, self.scene, self.snapshot, state.wires, levels, viewport)
+
+    def read(self, state: ViewerState) -> NDArray[np.uint8]:
+        """[H, W, 3] of the present picture at its own resolution, without wires."""
+        return self.texture.read(self.settings(state))
+
+    def is_sharp(self, view: View | None) -> bool:
+        """Whether the snapshot is the whole of `view` at full resolution."""
+        return self.snapshot is not None and self.snapshot.accumulated > 0 and self.snapshot.view.shows_same(view)
+
+    def metadata(self, state: ViewerState) -> dict[str, str]:
+        """What a screenshot says of itself: `camera` is the JSON that `infnerf render --camera` reads."""
+        assert self.snapshot is not None
+        assert self.scene is not None
+        camera = self.snapshot.view.camera.resized(self.snapshot.width, self.snapshot.height)
+        shown = state.view_mode if state.tint == "none" else f"{state.view_mode} tinted by {state.tint}"
+        return {"camera": camera_json(camera), "view": shown, "checkpoint": self.scene.path.name}
+
+    def close(self) -> None:
+        self.wires.close()
+        self.texture.close()
+
+
+def write_screenshot(folder: Path, pixels: NDArray[np.uint8], metadata: dict[str, str], samples: int) -> str:
+    """Saves under the next free number; returns the sentence that says where. Raises `RuntimeError` if it can't."""
+    number = 1
+    while (path := folder / f"infnerf-{number:04d}.png").exists():
+        number += 1
+    try:
+        save_png(path, pixels, metadata)
+    except OSError as error:
+        raise RuntimeError(f"The screenshot could not be saved as {path}: {error.strerror or error}.") from error
+    plural = "s" if samples != 1 else ""
+    return f"Saved {path} ({pixels.shape[1]} x {pixels.shape[0]}, {samples} sample{plural})."

@@ -1,0 +1,114 @@
+"""A scene as the window holds it: the checkpoint's facts for the panels, the model, the executor that renders it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..renderer.frame import Executor
+
+#: Opens a checkpoint for an executor's name. Raises `ValueError` or `RuntimeError` with one sentence.
+Opener = Callable[[Path, str], "LoadedScene"]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedScene:
+    """What is open. `model` has `octree`, `config` and `scene`, as `renderer.resolve.SceneModel` says."""
+
+    path: Path
+    model: Any
+    executor: Executor
+    reason: str  # why this executor
+    view: dict[str, Any] = field(default_factory=dict)  # the checkpoint's: where to start
+    backend: str = "infnerf"
+    file_bytes: int = 0
+    n_parameters: int = 0
+    node_bytes: int = 0  # of one node's data
+
+    @property
+    def level_counts(self) -> list[int]:
+        """Nodes per level, root first."""
+        return self._cached("level_counts", self.model.octree.level_counts)
+
+    @property
+    def levels(self) -> NDArray[np.int32]:
+        """[n_nodes] level of each node."""
+        return self._cached("levels", lambda: self.model.octree.level.numpy())
+
+    @property
+    def boxes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Minimum corners [n_nodes, 3] and edges [n_nodes] of all nodes, world units."""
+        return self._cached("boxes", self.model.octree.boxes)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of all nodes' data."""
+        return self.node_bytes * sum(self.level_counts)
+
+    @property
+    def root_size(self) -> float:
+        return self.model.octree.root_size
+
+    @property
+    def resolution(self) -> int:
+        """Cells along a node's edge: gsd = size / resolution."""
+        return self.model.config.resolution
+
+    @property
+    def unit(self) -> str:
+        return self.model.scene["unit"]
+
+    @property
+    def up(self) -> NDArray[np.float64]:
+        """[3], unit."""
+        up = np.asarray(self.model.scene["up"], np.float64)
+        return up / np.linalg.norm(up)
+
+    @property
+    def aabb(self) -> NDArray[np.float64]:
+        """[2, 3] minimum and maximum corner, world units."""
+        return np.asarray(self.model.scene["aabb"], np.float64)
+
+    @property
+    def n_cameras(self) -> int:
+        return len(self.model.scene["cameras"])
+
+    @property
+    def key(self) -> str:
+        """What bookmarks are kept under."""
+        return str(self.path.resolve())
+
+    def with_executor(self, executor: Executor, reason: str) -> LoadedScene:
+        return replace(self, executor=executor, reason=reason)
+
+    def _cached(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Arrays that panels ask for in every frame, computed once."""
+        store = self.__dict__.setdefault("_cache", {})
+        if name not in store:
+            store[name] = compute()
+        return store[name]
+
+
+def open_checkpoint(path: Path, executor: str) -> LoadedScene:
+    """The `Opener` of the real program; slow (torch), so it runs in the worker's thread."""
+    from ..renderer.offline import open_scene
+
+    opened = open_scene(path, executor)
+    scene = LoadedScene(
+        path=Path(path),
+        model=opened.model,
+        executor=opened.executor,
+        reason=opened.reason,
+        view=opened.checkpoint.view,
+        backend=opened.checkpoint.backend,
+        file_bytes=Path(path).stat().st_size,
+        n_parameters=opened.model.n_parameters,
+        node_bytes=opened.model.node_bytes,
+    )
+    _ = scene.level_counts, scene.levels, scene.boxes  # here, so that the window's thread never waits for them
+    return scene

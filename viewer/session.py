@@ -1,0 +1,124 @@
+"""Behind the window: the scene that is open, its renderer, and the worker that opens, switches executors and saves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..renderer.scheduler import ProgressiveRenderer, Snapshot
+from .notices import Notices
+from .scene import LoadedScene, Opener
+from .worker import Done, Worker
+
+
+class Session:
+    """Nothing here waits; `poll`, called once a frame in the window's thread, takes in what was finished."""
+
+    def __init__(self, opener: Opener, notices: Notices, wake: Callable[[], None], executor: str) -> None:
+        self.opener, self.notices = opener, notices
+        self.worker = Worker(wake)
+        self.renderer = ProgressiveRenderer()
+        self.scene: LoadedScene | None = None
+        self.executor = executor  # name asked for, "auto" included
+        self.open_error: Exception | None = None  # of the newest checkpoint asked for
+        self._opening: tuple[int, Path] = (0, Path())  # job and file, of the newest
+        self._switching = 0  # job of the newest switch of executors
+        self._sequence = 0  # newest snapshot taken in
+        self._failure: Exception | None = None  # of the renderer, already said
+        self._state = self.renderer.state
+
+    @property
+    def loading(self) -> str:
+        """Name of the file being opened, empty when none is."""
+        return self._opening[1].name if self.worker.pending("open") else ""
+
+    @property
+    def news(self) -> bool:
+        """Whether `poll` or the scheduler's state would show something new."""
+        latest = self.renderer.latest()
+        return (
+            self.worker.finished
+            or (latest is not None and latest.sequence != self._sequence)
+            or self.renderer.error is not self._failure
+            or self.renderer.state != self._state
+        )
+
+    def open(self, path: str | Path) -> None:
+        """Opens a checkpoint in the background; the present scene stays until the new one is there."""
+        path, executor = Path(path).expanduser(), self.executor
+        self.open_error = None
+        self._opening = (self.worker.submit("open", lambda: self.opener(path, executor)), path)
+
+    def switch(self, name: str) -> None:
+        """Renders the present scene with another executor, as soon as that is ready."""
+        from ..renderer.executors import make_executor
+
+        self.executor = name
+        if self.scene is not None:
+            model = self.scene.model
+            self._switching = self.worker.submit("switch", lambda: (model, *make_executor(name, model)))
+
+    def poll(self, adopt: Callable[[LoadedScene], None]) -> Snapshot | None:
+        """Takes in what was finished; `adopt` gets a newly opened scene. Returns a new picture of the present scene."""
+        for done in self.worker.poll():
+            if done.kind == "open":
+                self._opened(done, adopt)
+            elif done.kind == "switch":
+                self._switched(done)
+            elif done.error is not None:
+                self.notices.error(sentence(done.error))
+            elif done.value:
+                self.notices.add(str(done.value))
+        self._state = self.renderer.state
+        if (failure := self.renderer.error) is not self._failure:
+            self._failure = failure
+            if failure is not None:
+                self.notices.error(f"Rendering failed: {sentence(failure)}")
+        snapshot = self.renderer.latest()
+        if snapshot is None or snapshot.sequence == self._sequence:
+            return None
+        self._sequence = snapshot.sequence
+        return snapshot if self.scene is not None else None
+
+    def _opened(self, done: Done, adopt: Callable[[LoadedScene], None]) -> None:
+        if done.serial != self._opening[0]:  # another file was asked for since
+            if done.error is None:
+                done.value.executor.close()
+            return
+        if done.error is not None:
+            self.open_error = done.error
+            self.notices.error(sentence(done.error))
+            return
+        self.scene = done.value
+        latest = self.renderer.latest()
+        self._sequence = latest.sequence if latest is not None else 0  # older pictures are of the old scene
+        adopt(done.value)
+        self.renderer.set_executor(done.value.executor)
+
+    def _switched(self, done: Done) -> None:
+        if done.error is not None:
+            self.notices.error(sentence(done.error))
+            self.executor = self.scene.executor.name if self.scene is not None else "auto"
+        elif self.scene is not None and done.value[0] is self.scene.model and done.serial == self._switching:
+            self.scene = self.scene.with_executor(*done.value[1:])
+            self.renderer.set_executor(self.scene.executor)
+        else:  # another scene was opened or another executor asked for since
+            done.value[1].close()
+
+    def close(self) -> None:
+        """Ends both threads; executors are closed."""
+        self.renderer.close()
+        self.worker.close()
+        for done in self.worker.poll():
+            if done.error is None and done.kind in ("open", "switch"):
+                (done.value.executor if done.kind == "open" else done.value[1]).close()
+
+
+def sentence(error: Exception) -> str:
+    """An error as a person reads it; one that we did not foresee keeps its name.
+
+    >>> sentence(ValueError("no  such file")), sentence(KeyError("x"))
+    ('no such file', "KeyError: 'x'")
+    """
+    text = " ".join(str(error).split())[:400]
+    return text if isinstance(error, (ValueError, RuntimeError, OSError)) else f"{type(error).__name__}: {text}"
