@@ -1,7 +1,7 @@
 """How the kernels in `cuda/` become CPU libraries: variants, flags, hash and command line, in one place.
 
 Used by `setup.py` while a wheel is built (loaded by its path, so this file imports the standard library only), by
-`renderer/kernels.py` at run time, and by the sanitizer tests. Flags and their reasons were measured: `docs/kernels.md`.
+`renderer/kernels.py` at run time, and by the sanitizer tests. Flags and their reasons: `docs/dependencies.md`.
 """
 
 from __future__ import annotations
