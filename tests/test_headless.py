@@ -205,3 +205,59 @@ def test_the_estimate_of_a_frames_time_is_of_the_whole_frame(tiny_checkpoint: Pa
 def test_an_explicit_output_is_left_alone(tiny_checkpoint: Path) -> None:
     job = HeadlessJob(tiny_checkpoint, record=Path("x.mp4"))
     assert headless.automatic(job, fit=True) is job
+
+
+def test_a_window_without_its_libraries_names_the_line_that_installs_them(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    code = f"""
+import sys
+sys.modules["OpenGL"] = None
+from infnerf.viewer.cli import main
+sys.exit(main([{str(tiny_checkpoint)!r}, "--no-settings"]))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=child_environment(DISPLAY=":0"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("infnerf-view: ")
+    assert "apt-get install -y libgl1 libegl1 libgl1-mesa-dri" in line
+    assert "--headless" in line
+
+
+@pytest.mark.needs("gl")
+def test_a_display_that_does_not_answer(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; from infnerf.viewer.cli import main; sys.exit(main())"]
+    environment = child_environment(DISPLAY=":4711")
+    result = subprocess.run(
+        [*command, str(tiny_checkpoint), "--no-settings"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1, result.stderr
+    (line,) = result.stderr.strip().splitlines()
+    assert ":4711" in line
+    assert "--headless" in line
+
+
+def test_a_window_refuses_flags_that_it_would_ignore(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DISPLAY", ":4711")
+    assert cli.main([str(tiny_checkpoint), "--frames", "9", "--exposure", "1"]) == 2
+    assert "--frames, --exposure: only with --headless" in capsys.readouterr().err
+
+
+def test_a_still_averages_as_many_frames_as_a_window_at_rest(tiny_checkpoint: Path) -> None:
+    from infnerf.viewer.state import ViewerState
+
+    assert HeadlessJob(tiny_checkpoint).samples == ViewerState().max_frames

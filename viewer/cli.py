@@ -77,8 +77,10 @@ def view(arguments: Arguments) -> int:
     if arguments.headless or arguments.screenshot is not None or arguments.record is not None:
         return _headless(arguments, size)
     if not has_display():
-        say("No display: rendering the scene's orbit to infnerf-view.mp4 and a still to infnerf-view.png instead.")
+        what = f"{'an' if arguments.path == 'orbit' else 'a'} {arguments.path}"
+        say(f"No display: rendering {what} to infnerf-view.mp4 and a still to infnerf-view.png instead.")
         return _headless(arguments, size)
+    _refuse_headless_flags(arguments)
     from .app import run_window
     from .window import WindowError
 
@@ -120,6 +122,15 @@ def _check(arguments: Arguments) -> tuple[int, int] | None:
         if path is not None and not path.is_file():
             raise CommandError(f"{path}: no such file")
     return size
+
+
+def _refuse_headless_flags(arguments: Arguments) -> None:
+    """A flag that a window would ignore is a mistake, said before it opens. Raises `UsageError`."""
+    names = ("path", "frames", "fps", "samples", "lod_bias", "exposure")
+    default = Arguments()
+    if given := [name for name in names if getattr(arguments, name) != getattr(default, name)]:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(f"{flags}: only with --headless, --screenshot or --record (the window has controls for it)")
 
 
 def _checkpoints(arguments: Arguments) -> tuple[Path, ...]:
