@@ -183,7 +183,7 @@ def test_an_automatic_job_fits_its_budget(tiny_checkpoint: Path, monkeypatch: py
         per_pixel = 1e-5
         slow = headless.fitted(scene, job)
     assert (fast.video_size, fast.frames, fast.samples) == ((640, 360), headless.MOST_FRAMES, 16)
-    assert (slow.video_size, slow.frames, slow.samples) == ((160, 90), 69, 1)
+    assert (slow.video_size, slow.frames, slow.samples) == ((202, 112), headless.LEAST_FRAMES, 1)
 
 
 def test_the_estimate_of_a_frames_time_is_of_the_whole_frame(tiny_checkpoint: Path) -> None:

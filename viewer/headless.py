@@ -108,9 +108,10 @@ def fitted(scene: OpenScene, job: HeadlessJob) -> HeadlessJob:
     while True:
         camera = make_path(job.path, scene.model.scene, 1, width, height)[0]
         frames = int(VIDEO_BUDGET / (frame_seconds(scene, camera, job.lod_bias) * job.video_samples))
-        if frames >= LEAST_FRAMES or height // 2 < SMALLEST_HEIGHT:
+        smaller = (width * 3 // 8 * 2, height * 3 // 8 * 2)  # three quarters, even
+        if frames >= LEAST_FRAMES or smaller[1] < SMALLEST_HEIGHT:
             break
-        width, height = width // 2, height // 2
+        width, height = smaller
     return replace(
         job,
         video_size=(width, height),
