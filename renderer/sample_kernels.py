@@ -101,7 +101,8 @@ class _Call:
         owner.kernels.library.bucket_by_node(
             pointer(self.node), n, n_nodes, pointer(self.starts), pointer(self.order)
         )
-        self.sigma, self.rgb = torch.empty(n), torch.empty(n, 3)
+        self.sigma: Tensor | None = torch.empty(n)
+        self.rgb: Tensor | None = torch.empty(n, 3)
 
     def struct(self, **gradients: Tensor) -> FieldSamplesStruct:
         arrays: dict[str, Any] = {
@@ -134,8 +135,9 @@ class _Field(torch.autograd.Function):
     def forward(ctx: Any, tables: Tensor, mlp: Tensor, samples: PackedSamples, directions: Tensor, owner: SampleKernels):
         call = _Call(owner, samples, directions)
         call.run(owner.kernels.library.field_forward, call.struct(), 0, owner.plain)
+        sigma, rgb, call.sigma, call.rgb = call.sigma, call.rgb, None, None  # outputs kept on ctx would never be freed
         ctx.call = call
-        return call.sigma, call.rgb
+        return sigma, rgb
 
     @staticmethod
     def backward(ctx: Any, d_sigma: Tensor, d_rgb: Tensor):  # type: ignore[override]
@@ -157,14 +159,16 @@ class _Composite(torch.autograd.Function):
         struct = SegmentsStruct(*[pointer(a) for a in arrays], early_stop)
         rgba = torch.empty(n_rays, 4)
         _per_ray(kernels.library.composite_forward, struct, n_rays, rgba)
-        ctx.arrays, ctx.struct, ctx.rgba, ctx.kernels = arrays, struct, rgba, kernels
+        ctx.arrays, ctx.struct, ctx.kernels = arrays, struct, kernels
+        ctx.save_for_backward(rgba)
         return rgba
 
     @staticmethod
     def backward(ctx: Any, d_rgba: Tensor):  # type: ignore[override]
+        (rgba,) = ctx.saved_tensors
         sigmas, rgb = ctx.arrays[1], ctx.arrays[3]
         d_rgba, d_sigma, d_rgb = d_rgba.contiguous(), torch.empty_like(sigmas), torch.empty_like(rgb)
-        _per_ray(ctx.kernels.library.composite_backward, ctx.struct, len(d_rgba), ctx.rgba, d_rgba, d_sigma, d_rgb)
+        _per_ray(ctx.kernels.library.composite_backward, ctx.struct, len(d_rgba), rgba, d_rgba, d_sigma, d_rgb)
         return d_sigma, d_rgb, None, None, None, None
 
 

@@ -10,8 +10,8 @@ from ..models.infnerf import InfNeRF
 from ..models.marching import PackedSamples
 from .sampling import Sampling
 
-THRESHOLD = 0.01  # optical depth of one GSD below which a cell counts as empty
-DECAY = 0.9  # of the running maximum, per refresh of the node
+THRESHOLD = 0.03  # optical depth of one GSD below which a cell counts as empty
+DECAY = 0.5  # of the running maximum, per refresh of the node
 
 
 def pack_bits(cells: Tensor) -> Tensor:

@@ -32,7 +32,8 @@ from .sampling import Sampling, make_sampling
 SCALES = (1, 2, 4, 8)
 MAX_SAMPLES_PER_RAY = 768
 MIN_TRANSMITTANCE = 1e-4  # samples that less light reaches get no gradient
-REFRESH_EVERY = 16  # steps between occupancy refreshes, of an eighth of the nodes each
+REFRESH_EVERY = 16  # steps between occupancy refreshes
+REFRESH_PARTS = 4  # a refresh measures this part of the nodes
 
 
 @dataclass
@@ -141,7 +142,7 @@ class Trainer:
         wanted = n * self.config.samples_per_step / max(n_samples, 1)
         self.n_rays = int(min(max(wanted, n / 1.3, 256), n * 1.3, 65536))
         if self.steps_done % REFRESH_EVERY == 0:
-            self.occupancy.refresh(max(1, self.model.octree.n_nodes // 8))
+            self.occupancy.refresh(max(1, self.model.octree.n_nodes // REFRESH_PARTS))
         return n
 
     def checkpoint(self) -> Checkpoint:
