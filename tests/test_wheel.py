@@ -108,7 +108,7 @@ def test_the_demo_comes_with_the_wheel(environment: Path, tmp_path: Path) -> Non
     run(environment / "bin" / "infnerf-view", *arguments, cwd=tmp_path)
     picture = Image.open(tmp_path / "demo.png").convert("RGB")
     assert picture.size == (64, 36)
-    assert len(picture.getcolors(64 * 36) or []) > 200  # a city, not a flat sheet
+    assert len(picture.getcolors(64 * 36) or []) > 100  # a city, not a flat sheet
 
 
 def test_kernels_that_do_not_compile_leave_a_wheel_without_them(tmp_path: Path) -> None:
