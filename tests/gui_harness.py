@@ -1,4 +1,4 @@
-"""What the GUI tests share: an analytic scene with a real octree, and a viewer driven by ImGui's test engine without a display.
+"""What the GUI tests share: an analytic scene with a real octree, and a viewer that ImGui's test engine drives.
 
 The scene is a sphere on a chequered ground, exact in every channel, so a test can say which pixels must change.
 """
@@ -14,13 +14,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
-from infnerf.models.octree import Octree, build_octree, select_level
+from numpy.typing import NDArray
+
+from infnerf.models.octree import Octree, build_octree
 from infnerf.renderer.frame import FrameBuffers, RenderRequest, RenderStats
 from infnerf.viewer.app import App
 from infnerf.viewer.scene import LoadedScene
 from infnerf.viewer.window import Window
-from numpy.typing import NDArray
 
 CENTER, RADIUS = np.array([4.0, 4.0, 1.5]), 1.5
 ROOT_SIZE, RESOLUTION = 8.0, 128
@@ -32,6 +32,10 @@ SCENE = {
     "color_space": "linear",
     "background": [0.35, 0.5, 0.75],
 }
+
+
+#: State that keeps tests quick, the executor being numpy: two frames are enough to see that they are averaged.
+QUICK = {"max_frames": 2, "resolution": 0.5}
 
 
 def surface_points(n: int = 4000) -> NDArray[np.float64]:
@@ -56,6 +60,7 @@ class AnalyticExecutor:
 
     def __init__(self, model: Any, slow: float = 0.0) -> None:
         self.model, self.slow = model, slow
+        self._children, self._level = model.octree.children.numpy(), model.octree.level.numpy()
         self.closed = False
         self.fail: Exception | None = None
 
@@ -81,35 +86,44 @@ class AnalyticExecutor:
         distance, normal, color = trace(origin[0], rays)
         hit = np.isfinite(distance)
         point = origin[0] + np.where(hit, distance, 0)[:, None] * rays
-        wanted = select_level(
-            torch.from_numpy(np.where(hit, cones * distance, 1.0)),
-            ROOT_SIZE / RESOLUTION,
-            request.lod_bias,
-            request.min_level,
-            request.max_level,
-        )
-        node = self.model.octree.find(torch.from_numpy(point).float(), wanted).numpy()
-        level = self.model.octree.level.numpy()[node]
+        ratio = ROOT_SIZE / RESOLUTION * 2.0**request.lod_bias / np.where(hit, cones * distance, 1.0)
+        wanted = np.clip(np.floor(np.log2(ratio)).astype(int), request.min_level, request.max_level)
+        node = find(self._children, point, wanted)
+        level = self._level[node]
         shape = y1 - y0, x1 - x0
         steps = 8 / request.step_scale
-        shade = 1 - 0.06 * (wanted.numpy() - level)  # what a bias changes shows in the colour too
+        shade = 1 - 0.06 * (wanted - level)  # what a bias changes shows in the colour too
         values = {
             "color": np.column_stack([color * shade[:, None], np.ones(len(hit))]) * hit[:, None],
             "depth": np.where(hit, distance, 0),
             "normal": normal * hit[:, None],
             "level": level * hit,
-            "gsd_ratio": np.where(hit, 0.3 * (level - wanted.numpy()), 0),
+            "gsd_ratio": np.where(hit, 0.3 * (level - wanted), 0),
             "samples": np.full(len(hit), steps) + 4 * hit,
             "node": np.where(hit, node, -1),
-            "clamped": hit * (wanted.numpy() > level),
+            "clamped": hit * (wanted > level),
         }
         for name, value in values.items():
             target = getattr(out, name)
             target[y0:y1, x0:x1] = value.reshape(*shape, *target.shape[2:])
         seconds = time.perf_counter() - start
-        counts = np.bincount(node[hit], minlength=self.model.octree.n_nodes)
+        counts = np.bincount(node[hit], minlength=len(self._level))
         stages = {"march": 0.6 * seconds, "encode and MLP": 0.3 * seconds, "composite": 0.1 * seconds}
         return RenderStats(len(hit), int(steps * len(hit)), seconds, stages, counts)
+
+
+def find(children: NDArray, points: NDArray, wanted: NDArray) -> NDArray:
+    """`Octree.find` in numpy: torch's own threads would fight with those of the viewer for the cores."""
+    node = np.zeros(len(points), np.int64)
+    local, alive = np.clip(points / ROOT_SIZE, 0, 1), np.ones(len(points), bool)
+    for level in range(8):
+        local = local * 2
+        upper = local >= 1
+        child = children[node, upper @ np.array([1, 2, 4])]
+        alive &= (child >= 0) & (wanted > level)
+        node = np.where(alive, child, node)
+        local = local - upper
+    return node
 
 
 def trace(origin: NDArray, rays: NDArray) -> tuple[NDArray, NDArray, NDArray]:
@@ -145,7 +159,9 @@ class AnalyticOpener:
         self.opened.append((path, executor))
         if "bad" in path.name:
             raise ValueError(f"{path}: expected a checkpoint (a zip written by torch.save), got 12 bytes")
-        model = SimpleNamespace(octree=make_octree(self.depth), config=SimpleNamespace(resolution=RESOLUTION), scene=SCENE)
+        model = SimpleNamespace(
+            octree=make_octree(self.depth), config=SimpleNamespace(resolution=RESOLUTION), scene=SCENE
+        )
         reason = f"analytic: made for tests, asked for {executor}"
         return LoadedScene(path, model, AnalyticExecutor(model), reason, {}, "infnerf", 123456, 7_340_032, 17000)
 
@@ -153,18 +169,19 @@ class AnalyticOpener:
 class Harness:
     """A viewer on GLFW's null platform with the test engine. `run` runs a test function in ImGui's own coroutine.
 
-    The engine drives the frames from `ImGui::Render`, in a second thread; called through ctypes it lets go of the GIL, without
+    The engine runs tests in a second thread, out of `ImGui::Render`. Called through ctypes that lets go of the GIL, without
     which the two would wait for each other for ever.
     """
 
-    def __init__(self, folder: Path | None = None, size: tuple[int, int] = (1000, 640), opener: Any = None) -> None:
+    def __init__(self, folder: Path | None = None, size: tuple[int, int] = (900, 640), opener: Any = None) -> None:
         import imgui_bundle._imgui_bundle as native
 
         self.window = Window(*size, "test", headless=True)
         self.imgui = self.window.imgui
         self.opener = opener or AnalyticOpener()
         self.app = App(self.window, folder, self.opener)
-        self.app.state.max_frames = 2  # numpy is slow; two are enough to see that frames are averaged
+        for name, value in QUICK.items():
+            setattr(self.app.state, name, value)
         self._render = ctypes.CDLL(native.__file__)["_ZN5ImGui6RenderEv"]
         self._render.restype = None
         self._te = self.imgui.test_engine

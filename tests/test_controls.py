@@ -1,4 +1,4 @@
-"""The camera's arithmetic: level horizon, time-scaled motion, pivots and panned points that keep their place in the picture."""
+"""The camera's arithmetic: level horizon, time-scaled motion, pivots and panned points that keep their place."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+
 from infnerf.models.camera import Camera
 from infnerf.viewer.camera_control import GLIDE_TIME, CameraControl, Inputs
 from infnerf.viewer.posetext import format_pose, in_convention, parse_pose
 from infnerf.viewer.rig import MAX_PITCH, Rig, level_axes
-from numpy.typing import NDArray
 
 SIZE = (640, 360)
 UPS = [np.array(up) / np.linalg.norm(up) for up in ((0, 0, 1), (0, 1, 0), (0, -1, 0), (1, 0, 0), (1, 2, 3))]
@@ -144,7 +145,9 @@ def test_the_wheel_sets_the_speed_in_flight_and_zooms_otherwise() -> None:
 def drag(rig: Rig, control: CameraControl, name: str, way: list[tuple[float, float]], depth: float = 4.0) -> None:
     pressed = frozenset({name})
     for cursor in way:
-        control.update(rig, Inputs(0.01, cursor=cursor, pressed=pressed, held=frozenset({name})), lambda x, y: depth, SIZE)
+        control.update(
+            rig, Inputs(0.01, cursor=cursor, pressed=pressed, held=frozenset({name})), lambda x, y: depth, SIZE
+        )
         pressed = frozenset()
     control.update(rig, Inputs(0.01, cursor=way[-1]), nothing, SIZE)
 

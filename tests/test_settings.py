@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from infnerf.renderer.resolve import VIEW_MODES
 from infnerf.viewer import bindings
 from infnerf.viewer.actions import make_actions

@@ -60,14 +60,14 @@ class Picture:
         return self._legend[1]
 
     def draw(self, state: ViewerState, viewport: tuple[int, int, int, int]) -> None:
-        """Draws into `viewport` (px, as glViewport has it) of the bound framebuffer."""
+        """Draws into `viewport` (px, as glViewport has it) of the window."""
         from OpenGL import GL
 
         if self.snapshot is None or self.scene is None:
             return
-        GL.glViewport(*viewport)
-        self.texture.draw(self.settings(state))
+        self.texture.draw(self.settings(state), viewport)
         if state.wires != "off":
+            GL.glViewport(*viewport)
             levels = (state.wire_min, state.wire_max)
             self.wires.draw(self.texture, self.scene, self.snapshot, state.wires, levels, viewport)
 

@@ -20,6 +20,7 @@ class Session:
         self.renderer = ProgressiveRenderer()
         self.scene: LoadedScene | None = None
         self.executor = executor  # name asked for, "auto" included
+        self._rendering = executor  # name that the present scene's executor came from
         self.open_error: Exception | None = None  # of the newest checkpoint asked for
         self._opening: tuple[int, Path] = (0, Path())  # job and file, of the newest
         self._switching = 0  # job of the newest switch of executors
@@ -89,7 +90,7 @@ class Session:
             self.open_error = done.error
             self.notices.error(sentence(done.error))
             return
-        self.scene = done.value
+        self.scene, self._rendering = done.value, self.executor
         latest = self.renderer.latest()
         self._sequence = latest.sequence if latest is not None else 0  # older pictures are of the old scene
         adopt(done.value)
@@ -98,8 +99,9 @@ class Session:
     def _switched(self, done: Done) -> None:
         if done.error is not None:
             self.notices.error(sentence(done.error))
-            self.executor = self.scene.executor.name if self.scene is not None else "auto"
+            self.executor = self._rendering
         elif self.scene is not None and done.value[0] is self.scene.model and done.serial == self._switching:
+            self._rendering = self.executor
             self.scene = self.scene.with_executor(*done.value[1:])
             self.renderer.set_executor(self.scene.executor)
         else:  # another scene was opened or another executor asked for since

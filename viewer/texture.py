@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,24 +53,69 @@ def set_uniform(location: int, value: Any) -> None:
         (GL.glUniform2f, GL.glUniform3f, GL.glUniform4f)[len(value) - 2](location, *value)
 
 
+@dataclass(frozen=True)
+class _Program:
+    """The resolve shader for one view mode, drawing a picture at its own size."""
+
+    number: int
+    locations: dict[str, int]  # of the uniforms that are left
+
+    @classmethod
+    def build(cls, mode: int, srgb_input: bool, units: dict[str, int]) -> _Program:
+        from OpenGL import GL
+
+        vertex, fragment = shader_sources()
+        number = build_program(vertex, specialised(fragment, mode, srgb_input), "resolve")
+        GL.glUseProgram(number)
+        for name, unit in units.items():
+            set_uniform(GL.glGetUniformLocation(number, name), unit)
+        return cls(number, {name: GL.glGetUniformLocation(number, name) for name in uniforms(ResolveSettings())})
+
+
+def specialised(fragment: str, mode: int, srgb_input: bool) -> str:
+    """`shaders/resolve.frag` with its mode fixed and without its scaling.
+
+    A software rasteriser takes every branch for every pixel, so that one shader for all modes costs the sum of them: for
+    1280x720 on Mesa's llvmpipe 195 ms of processor time, against 17 ms like this. Raises `ShaderError` when the source has
+    changed so that this can't be done.
+    """
+    constants = {"uniform int mode;": f"const int mode = {mode};"}
+    constants["uniform bool srgb_input;"] = f"const bool srgb_input = {str(srgb_input).lower()};"
+    for line, replacement in constants.items():
+        if line not in fragment:
+            raise ShaderError(f"shader resolve lacks the line {line!r}")
+        fragment = fragment.replace(line, replacement)
+    functions, entry, _ = fragment.partition("void main()")
+    if not entry:
+        raise ShaderError("shader resolve lacks its main function")
+    return functions + NATIVE_MAIN
+
+
+#: Row 0 of the textures is the top of the picture, row 0 of a framebuffer its bottom.
+NATIVE_MAIN = """void main() {
+    ivec2 p = ivec2(gl_FragCoord.xy);
+    pixel = vec4(encode(shade(ivec2(p.x, textureSize(color, 0).y - 1 - p.y))), 1.0);
+}
+"""
+
+
 class SceneTexture:
-    """Textures of one picture and the program that draws them. Needs a current context, as everything here does."""
+    """Textures of one picture and the programs that draw them. Needs a current context, as everything here does."""
 
     def __init__(self) -> None:
         from OpenGL import GL
 
-        self.program = build_program(*shader_sources(), "resolve")
         self.vertices = GL.glGenVertexArrays(1)  # a core profile draws nothing without one, even without attributes
         names = (*CHANNELS, "lut")
         self.units = {name: unit for unit, name in enumerate(names)}
         self.textures = {name: int(texture) for name, texture in zip(names, GL.glGenTextures(len(names)), strict=True)}
+        self._programs: dict[tuple[int, bool], _Program] = {}
         self._sizes: dict[str, tuple[int, ...]] = {}
         self._fresh: set[str] = set()  # channels of `buffers` that are uploaded
         self.buffers: FrameBuffers | None = None
-        GL.glUseProgram(self.program)
-        for name, unit in self.units.items():
-            set_uniform(GL.glGetUniformLocation(self.program, name), unit)
-        self._locations = {name: GL.glGetUniformLocation(self.program, name) for name in uniforms(ResolveSettings())}
+        self._target, self._target_color = GL.glGenFramebuffers(1), GL.glGenRenderbuffers(1)
+        self._target_size = (0, 0)
+        self._resolved: tuple[int, dict] | None = None  # buffers and uniforms that the target shows
         self._upload("lut", colormaps.texture())
 
     def show(self, buffers: FrameBuffers) -> None:
@@ -77,10 +123,11 @@ class SceneTexture:
         if buffers is not self.buffers:
             self.buffers = buffers
             self._fresh.clear()
+            self._resolved = None
 
     def clear(self) -> None:
         """Shows nothing."""
-        self.buffers = None
+        self.buffers, self._resolved = None, None
 
     def need(self, channels: tuple[str, ...]) -> None:
         """Uploads channels of the present picture that are not there yet."""
@@ -91,20 +138,49 @@ class SceneTexture:
                 self._upload(name, getattr(self.buffers, name))
                 self._fresh.add(name)
 
-    def draw(self, settings: ResolveSettings) -> None:
-        """Fills the viewport of the bound framebuffer."""
+    def resolve(self, settings: ResolveSettings) -> int:
+        """Draws the present picture at its own size into a texture, if that does not hold it yet.
+
+        Returns its framebuffer. The window then only copies: a coarse picture is shaded once a pixel of its own and not once
+        a pixel of the screen, and a frame in which only the panels change shades nothing.
+        """
+        from OpenGL import GL
+
+        if self.buffers is None:
+            raise ValueError("SceneTexture.resolve: there is no picture yet")
+        values = uniforms(settings)
+        if self._resolved == (id(self.buffers), values):
+            return self._target
+        self._resolved = (id(self.buffers), values)
+        self.need(TEXTURES[settings.mode])
+        self._resize_target(self.buffers.width, self.buffers.height)
+        GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, self._target)
+        GL.glViewport(0, 0, self.buffers.width, self.buffers.height)
+        GL.glDisable(GL.GL_SCISSOR_TEST)
+        GL.glDisable(GL.GL_BLEND)
+        self._use(values)
+        self.bind()
+        GL.glBindVertexArray(self.vertices)
+        GL.glDrawArrays(GL.GL_TRIANGLES, 0, 3)
+        GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, 0)
+        return self._target
+
+    def draw(self, settings: ResolveSettings, viewport: tuple[int, int, int, int]) -> None:
+        """Copies the present picture into `viewport` (px, as glViewport has it) of the window's framebuffer, scaled."""
         from OpenGL import GL
 
         if self.buffers is None:
             return
-        self.need(TEXTURES[settings.mode])
-        GL.glDisable(GL.GL_BLEND)
-        GL.glUseProgram(self.program)
-        for name, value in uniforms(settings).items():
-            set_uniform(self._locations[name], value)
-        self.bind()
-        GL.glBindVertexArray(self.vertices)
-        GL.glDrawArrays(GL.GL_TRIANGLES, 0, 3)
+        source = self.resolve(settings)
+        x, y, width, height = viewport
+        same = (width, height) == (self.buffers.width, self.buffers.height)
+        smooth = not same and settings.mode != "node"  # between two nodes lies no third one's colour
+        GL.glDisable(GL.GL_SCISSOR_TEST)
+        GL.glBindFramebuffer(GL.GL_READ_FRAMEBUFFER, source)
+        GL.glBindFramebuffer(GL.GL_DRAW_FRAMEBUFFER, 0)
+        corners = (0, 0, self.buffers.width, self.buffers.height, x, y, x + width, y + height)
+        GL.glBlitFramebuffer(*corners, GL.GL_COLOR_BUFFER_BIT, GL.GL_LINEAR if smooth else GL.GL_NEAREST)
+        GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, 0)
 
     def bind(self) -> None:
         """Every texture to its own unit: samplers of two kinds on one unit are an error."""
@@ -116,26 +192,41 @@ class SceneTexture:
         GL.glActiveTexture(GL.GL_TEXTURE0)
 
     def read(self, settings: ResolveSettings) -> NDArray[np.uint8]:
-        """The present picture [H, W, 3] at its own size, by the same shader into a hidden framebuffer."""
+        """The present picture [H, W, 3] at its own size: the very pixels that the window copies."""
         from OpenGL import GL
 
-        if self.buffers is None:
-            raise ValueError("SceneTexture.read: there is no picture yet")
-        width, height = self.buffers.width, self.buffers.height
-        target, color = GL.glGenFramebuffers(1), GL.glGenRenderbuffers(1)
+        source = self.resolve(settings)
+        assert self.buffers is not None
+        GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, source)
         try:
-            GL.glBindRenderbuffer(GL.GL_RENDERBUFFER, color)
-            GL.glRenderbufferStorage(GL.GL_RENDERBUFFER, GL.GL_RGBA8, width, height)
-            GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, target)
-            GL.glFramebufferRenderbuffer(GL.GL_FRAMEBUFFER, GL.GL_COLOR_ATTACHMENT0, GL.GL_RENDERBUFFER, color)
-            GL.glViewport(0, 0, width, height)
-            GL.glDisable(GL.GL_SCISSOR_TEST)
-            self.draw(settings)
-            return read_framebuffer(width, height)
+            return read_framebuffer(self.buffers.width, self.buffers.height)
         finally:
             GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, 0)
-            GL.glDeleteFramebuffers(1, [target])
-            GL.glDeleteRenderbuffers(1, [color])
+
+    def _use(self, values: dict[str, Any]) -> None:
+        """Makes the program for a mode current, with its uniforms."""
+        from OpenGL import GL
+
+        key = (values["mode"], values["srgb_input"])
+        if key not in self._programs:
+            self._programs[key] = _Program.build(*key, self.units)
+        program = self._programs[key]
+        GL.glUseProgram(program.number)
+        for name, value in values.items():
+            if name in program.locations:
+                set_uniform(program.locations[name], value)
+
+    def _resize_target(self, width: int, height: int) -> None:
+        from OpenGL import GL
+
+        if self._target_size == (width, height):
+            return
+        self._target_size = (width, height)
+        GL.glBindRenderbuffer(GL.GL_RENDERBUFFER, self._target_color)
+        GL.glRenderbufferStorage(GL.GL_RENDERBUFFER, GL.GL_RGBA8, width, height)
+        GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, self._target)
+        color = GL.GL_COLOR_ATTACHMENT0
+        GL.glFramebufferRenderbuffer(GL.GL_FRAMEBUFFER, color, GL.GL_RENDERBUFFER, self._target_color)
 
     def _upload(self, name: str, image: NDArray) -> None:
         from OpenGL import GL
@@ -167,8 +258,11 @@ class SceneTexture:
         from OpenGL import GL
 
         GL.glDeleteTextures(list(self.textures.values()))
+        GL.glDeleteFramebuffers(1, [self._target])
+        GL.glDeleteRenderbuffers(1, [self._target_color])
         GL.glDeleteVertexArrays(1, [self.vertices])
-        GL.glDeleteProgram(self.program)
+        for program in self._programs.values():
+            GL.glDeleteProgram(program.number)
 
 
 _FORMATS = {1: ("GL_R32F", "GL_RED"), 3: ("GL_RGB32F", "GL_RGB"), 4: ("GL_RGBA32F", "GL_RGBA")}

@@ -77,8 +77,9 @@ def choice(widget: str, label: str, value: str, options: Sequence[str], tip: str
     """One of several words."""
     from imgui_bundle import imgui
 
-    index = options.index(value) if value in options else 0
-    return options[imgui.combo(_row(widget, "choice", label, tip), index, list(options))[1]]
+    index = options.index(value) if value in options else -1
+    changed, index = imgui.combo(_row(widget, "choice", label, tip), index, list(options))
+    return options[index] if changed else value
 
 
 def color(widget: str, label: str, value: tuple[float, float, float], tip: str = "") -> tuple[float, float, float]:
