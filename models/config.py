@@ -28,7 +28,7 @@ class InfNeRFConfig:
     geo_dim: int = 15  # features handed from the density MLP to the colour MLP
     sh_degree: int = 2  # spherical-harmonic bands of the view direction, 1 to 4 (degree**2 coefficients)
     occupancy_resolution: int = 32  # cells along the edge of a node's occupancy grid, a multiple of 8
-    density_shift: float = -6.0  # sigma = exp(x + density_shift) / gsd(level)
+    density_shift: float = -5.0  # sigma = exp(x + density_shift) / gsd(level)
 
     def __post_init__(self) -> None:
         ranges: dict[str, tuple[int, int]] = {

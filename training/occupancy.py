@@ -1,4 +1,8 @@
-"""Occupancy grids from trained density: a running maximum per cell, thresholded and dilated by one cell."""
+"""Occupancy grids: where sparse points allow matter at all, then a running maximum of trained density, thresholded and dilated.
+
+Sparse points say where surfaces are long before density does: marching only near them keeps fog out of the air between the cameras and
+the scene. A prior that the training images contradict (opaque pixels whose rays meet none of it) is not used.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from ..models.infnerf import InfNeRF
 from ..models.marching import PackedSamples
 from .sampling import Sampling
 
-THRESHOLD = 0.03  # optical depth of one GSD below which a cell counts as empty
+THRESHOLD = 0.02  # optical depth of one GSD below which a cell counts as empty
 DECAY = 0.5  # of the running maximum, per refresh of the node
 
 
@@ -25,10 +29,35 @@ def pack_bits(cells: Tensor) -> Tensor:
     return torch.where(words >= 1 << 31, words - (1 << 32), words).int()
 
 
+def cells_near_points(model: InfNeRF, points: Tensor, voxels: int = 128) -> Tensor:
+    """Cells of every node that lie within about one to two voxels of a point. `points` [n, 3] world; `voxels` along the root's edge, a
+    power of two. Returns [n_nodes, cells] bool.
+    """
+    octree, resolution = model.octree, model.config.occupancy_resolution
+    local = (points.double() - octree.corner[0].double()) / octree.root_size
+    voxel = (local[((local >= 0) & (local < 1)).all(-1)] * voxels).long()
+    grid = torch.zeros(1, 1, voxels, voxels, voxels)
+    grid[0, 0, voxel[:, 2], voxel[:, 1], voxel[:, 0]] = 1
+    grid = F.max_pool3d(grid, 3, stride=1, padding=1)
+    near = torch.zeros(octree.n_nodes, resolution, resolution, resolution, dtype=torch.bool)
+    corners = (octree.corner.double() - octree.corner[0].double()) / octree.root_size
+    for level in range(octree.depth + 1):
+        per_cell = voxels / (resolution * 2**level)  # voxels along the edge of a cell
+        pooled = F.max_pool3d(grid, int(per_cell)) if per_cell > 1 else grid
+        size = pooled.shape[-1]
+        for node in (octree.level == level).nonzero()[:, 0].tolist():
+            x, y, z = (
+                ((corners[node, axis] + (torch.arange(resolution) + 0.5) / (resolution * 2**level)) * size).long()
+                for axis in range(3)
+            )
+            near[node] = pooled[0, 0][z][:, y][:, :, x] > 0
+    return near.view(octree.n_nodes, -1)
+
+
 class OccupancyUpdater:
     """Keeps `model.occupancy` up to date. A node stays fully occupied until it has seen `warm_samples` samples."""
 
-    def __init__(self, model: InfNeRF, sampling: Sampling, seed: int, warm_samples: int = 150_000) -> None:
+    def __init__(self, model: InfNeRF, sampling: Sampling, seed: int, warm_samples: int = 600_000) -> None:
         self.model, self.sampling, self.warm_samples = model, sampling, warm_samples
         resolution = model.config.occupancy_resolution
         self.cells = resolution**3
@@ -39,6 +68,12 @@ class OccupancyUpdater:
         z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
         self.corner = torch.stack([x, y, z], -1).reshape(-1, 3).float()
         self._next = 0
+        self.allowed: Tensor | None = None  # [n_nodes, cells] bool; None: everywhere
+
+    def restrict(self, allowed: Tensor | None) -> None:
+        """Keeps occupancy inside `allowed` from now on."""
+        self.allowed = allowed
+        self.model.occupancy[:] = -1 if allowed is None else pack_bits(allowed)
 
     def count(self, samples: PackedSamples) -> None:
         """Notes which nodes a batch has trained."""
@@ -79,4 +114,5 @@ class OccupancyUpdater:
         resolution = self.model.config.occupancy_resolution
         grid = (self.density[nodes] > THRESHOLD).float().view(-1, 1, resolution, resolution, resolution)
         dilated = F.max_pool3d(grid, 3, stride=1, padding=1) > 0
-        self.model.occupancy[nodes] = pack_bits(dilated.view(len(nodes), -1))
+        cells = dilated.view(len(nodes), -1)
+        self.model.occupancy[nodes] = pack_bits(cells if self.allowed is None else cells & self.allowed[nodes])

@@ -26,12 +26,14 @@ from ..models.infnerf import InfNeRF
 from ..models.marching import MarchSettings
 from ..models.octree import Octree, build_octree
 from .losses import psnr, rgb_loss
-from .occupancy import OccupancyUpdater
+from .occupancy import OccupancyUpdater, cells_near_points
 from .sampling import Sampling, make_sampling
 
 SCALES = (1, 2, 4, 8)
 MAX_SAMPLES_PER_RAY = 768
 MIN_TRANSMITTANCE = 1e-4  # samples that less light reaches get no gradient
+MIN_COVERAGE = 0.995  # of opaque pixels that must see points' cells, for points to restrict occupancy
+POINT_VOXELS = (256, 128, 64)  # along the root's edge: how closely points restrict occupancy, the finest that fits
 REFRESH_EVERY = 16  # steps between occupancy refreshes
 REFRESH_PARTS = 4  # a refresh measures this part of the nodes
 
@@ -106,7 +108,25 @@ class Trainer:
         )  # fmt: skip
         self.steps_done = 0
         self.n_rays = 512
+        self.prior = self.use_points()
         self.running_mse = 0.1
+
+    def use_points(self) -> str:
+        """Restricts occupancy to what is near sparse points, as closely as opaque pixels allow. Returns a phrase that says what it did."""
+        assert self.data.points is not None  # plan_octree has refused it
+        points = torch.from_numpy(self.data.points.xyz)
+        origins, directions, cones, rgba = self.pyramid.sample_rays(0, 20_000, torch.Generator().manual_seed(0))
+        opaque = (rgba[:, 3] > 0.99).nonzero()[:, 0]
+        rays = self.model.to_local(origins[opaque]), directions[opaque], cones[opaque], torch.arange(len(opaque))
+        for voxels in POINT_VOXELS:
+            self.occupancy.restrict(cells_near_points(self.model, points, voxels))
+            samples = self.sampling.march(*rays, MarchSettings(), MAX_SAMPLES_PER_RAY)
+            coverage = len(samples.ray_indices.unique()) / max(len(opaque), 1)
+            if coverage >= MIN_COVERAGE:
+                size = self.model.octree.root_size / voxels
+                return f"matter only within {size:.3g} of points ({100 * coverage:.2f} % of opaque pixels agree)"
+        self.occupancy.restrict(None)
+        return "points too sparse to restrict matter"
 
     def set_rate(self, fraction: float) -> None:
         """Learning rate at a fraction of the run: a short warm-up, then exponential decay."""
@@ -183,7 +203,7 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda _: No
     trainer = Trainer(config, data)
     say(
         f"{len(data)} images, {trainer.model.octree.n_nodes} nodes on levels {trainer.model.octree.level_counts()}, "
-        f"{trainer.model.n_parameters / 1e6:.1f} M parameters; {trainer.sampling_name}"
+        f"{trainer.model.n_parameters / 1e6:.1f} M parameters; {trainer.sampling_name}; {trainer.prior}"
     )
     began, rays, saved = time.monotonic(), 0, time.monotonic()
     with interruptible() as interrupted:
