@@ -18,8 +18,9 @@ OPENGL_FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 class Camera:
     """A pinhole camera.
 
-    `c2w` [4, 4] float64, a rigid transform; `fx, fy, cx, cy` in pixels; `distortion` OpenCV's (k1, k2, p1, p2), empty for none.
-    Raises `ValueError` for a wrong shape, a non-rigid or non-finite pose, a focal length or a size that is not positive.
+    `c2w` [4, 4] float64, a rigid transform; `fx, fy, cx, cy` in pixels; `distortion` OpenCV's (k1, k2, p1, p2), empty
+    for none. Raises `ValueError` for a wrong shape, a non-rigid or non-finite pose, a focal length or a size that is
+    not positive.
 
     >>> camera = Camera(np.eye(4), 100, 100, 2, 1, 4, 2)
     >>> camera.resized(8, 4).fx
@@ -43,7 +44,9 @@ class Camera:
         if not np.isfinite(c2w).all():
             raise ValueError("Camera: c2w must be finite, got NaN or infinity")
         if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
-            raise ValueError("Camera: c2w must be a rotation and a translation, got a scaled, skewed or mirrored matrix")
+            raise ValueError(
+                "Camera: c2w must be a rotation and a translation, got a scaled, skewed or mirrored matrix"
+            )
         object.__setattr__(self, "c2w", c2w)
         for name in ("fx", "fy", "cx", "cy"):
             value = float(getattr(self, name))
@@ -90,8 +93,8 @@ class Camera:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Rays through pixel positions.
 
-        Returns `rays_o` [n, 3], `rays_d` [n, 3] of unit length, and `cones` [n], the radius of the pixel's cone at unit distance:
-        `sqrt(pixel_area / pi)`, `pixel_area` being the pixel's solid angle (design section 4).
+        Returns `rays_o` [n, 3], `rays_d` [n, 3] of unit length, and `cones` [n], the radius of the pixel's cone at
+        unit distance: `sqrt(pixel_area / pi)`, `pixel_area` being the pixel's solid angle (design section 4).
 
         >>> o, d, cone = Camera(np.eye(4), 100, 100, 2, 1, 4, 2).pixel_rays(np.array([2.0]), np.array([1.0]))
         >>> d.tolist(), round(float(cone[0] ** 2 * np.pi * 100 * 100), 6)

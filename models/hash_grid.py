@@ -1,4 +1,7 @@
-"""The multiresolution hash grid of many nodes at once (Mueller et al. 2022, section 3). Torch twin of `cuda/hash_grid.cuh`."""
+"""The multiresolution hash grid of many nodes at once (Mueller et al. 2022, section 3).
+
+Torch twin of `cuda/hash_grid.cuh`.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ def corner_entries(
 ) -> tuple[Tensor, Tensor]:
     """The eight entries around each point on every grid level, and their trilinear weights.
 
-    A level whose `(resolution + 1)**3` corners fit the table is dense, else hashed. Returns `entries` [n, L, 8] int64 and
-    `weights` [n, L, 8] of `local`'s type.
+    A level whose `(resolution + 1)**3` corners fit the table is dense, else hashed. Returns `entries` [n, L, 8] int64
+    and `weights` [n, L, 8] of `local`'s type.
 
     >>> entries, weights = corner_entries(torch.tensor([[0.25, 0.0, 0.0]]), [2], 64)
     >>> entries[0, 0, :2].tolist(), weights[0, 0, :2].tolist()

@@ -1,6 +1,7 @@
 """InfNeRF (SIGGRAPH Asia 2024): an octree whose every node owns a small hash-grid NeRF over its cube.
 
-Torch reference, vectorised over samples and nodes, differentiable, float64-capable. The kernels in `cuda/` are held to it by tests.
+Torch reference, vectorised over samples and nodes, differentiable, float64-capable. The kernels in `cuda/` are held to
+it by tests.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class InfNeRF(nn.Module):
     def random(
         cls, config: InfNeRFConfig, octree: Octree, seed: int, scene: dict[str, Any] | None = None, spread: float = 1e-4
     ) -> InfNeRF:
-        """Initial weights: tables uniform in +-`spread` (Mueller et al. 2022), MLPs as He et al. 2015, everything occupied.
+        """Initial weights: tables uniform in +-`spread` (Mueller et al. 2022), MLPs as He et al.
+
+        2015, everything occupied.
 
         Tests take a large `spread` for fields with structure.
         """
@@ -125,7 +128,9 @@ class InfNeRF(nn.Module):
 
     def log_density(self, node: Tensor, local: Tensor) -> Tensor:
         """log(sigma * gsd) of points [n, 3] in their nodes' cubes. Returns [n]."""
-        return self._density_mlp(NodeTiles.of(node, self.octree.n_nodes), node, local)[0][:, 0] + self.config.density_shift
+        return (
+            self._density_mlp(NodeTiles.of(node, self.octree.n_nodes), node, local)[0][:, 0] + self.config.density_shift
+        )
 
     def _density_mlp(self, tiles: NodeTiles, node: Tensor, local: Tensor) -> tuple[Tensor, list[Tensor]]:
         layers = self.layer_weights(tiles.node, local.dtype)
@@ -139,7 +144,10 @@ class InfNeRF(nn.Module):
         local: Tensor,  # [n, 3] in [0, 1]
         directions: Tensor,  # [n, 3] unit
     ) -> tuple[Tensor, Tensor]:
-        """The radiance field: `sigmas` [n] per world unit and `rgb` [n, 3] in [0, 1]. Computes in the type of `local`."""
+        """The radiance field: `sigmas` [n] per world unit and `rgb` [n, 3] in [0, 1].
+
+        Computes in the type of `local`.
+        """
         if len(node) == 0:
             return local.new_zeros(0), local.new_zeros(0, 3)
         config = self.config

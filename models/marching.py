@@ -1,4 +1,7 @@
-"""Which samples a ray takes: every step of every ray at once. Torch twin of `cuda/march.cuh`, whose header states the rule."""
+"""Which samples a ray takes: every step of every ray at once.
+
+Torch twin of `cuda/march.cuh`, whose header states the rule.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from torch import Tensor
 from .octree import MAX_DEPTH, Octree, floor_log2
 
 MAX_STRIDE_LOG2 = 5
-#: Numbers of the "samples" that the generator gives to a pixel's own jitters; `cuda/trace.cuh` and `cuda/march.cuh` use the same.
+#: Numbers of the "samples" that the generator gives to a pixel's own jitters; `cuda/` uses the same.
 JITTER_X, JITTER_Y, JITTER_STEP = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
 
 
@@ -70,7 +73,9 @@ class _Steps:
 
     def at(self, ray: Tensor, k: Tensor) -> Tensor:
         k1, k2 = self.k1[ray], self.k2[ray]
-        t = torch.where(k > k1, self.t1[ray] * torch.exp2(((k - k1) * self.rate[ray]).clamp(max=126.0)), k * self.dt_min)
+        t = torch.where(
+            k > k1, self.t1[ray] * torch.exp2(((k - k1) * self.rate[ray]).clamp(max=126.0)), k * self.dt_min
+        )
         return torch.where(k > k2, self.t2[ray] + (k - k2) * self.dt_max, t)
 
     def index(self, t: Tensor) -> Tensor:
@@ -82,7 +87,9 @@ class _Steps:
 def box_span(origins: Tensor, directions: Tensor, aabb: Tensor) -> tuple[Tensor, Tensor]:
     """Where rays enter and leave a box [2, 3]: `near`, `far` [n_rays]; near >= far where they miss."""
     tiny, large = 1e-20, 1e20
-    inverse = torch.where(directions.abs() > tiny, 1 / directions.abs().clamp(min=tiny), torch.full_like(directions, large))
+    inverse = torch.where(
+        directions.abs() > tiny, 1 / directions.abs().clamp(min=tiny), torch.full_like(directions, large)
+    )
     inverse = torch.where(directions < 0, -inverse, inverse)
     a, b = (aabb[0] - origins) * inverse, (aabb[1] - origins) * inverse
     return torch.minimum(a, b).amax(-1).clamp(min=0.0), torch.maximum(a, b).amin(-1)
@@ -100,7 +107,10 @@ def march(
     counters: Tensor,  # [n_rays] int64, pixel numbers for the generator
     settings: MarchSettings,
 ) -> PackedSamples:
-    """All samples of the rays, through everything (no early stop). The work is the rays' steps, so give it some thousands of rays."""
+    """All samples of the rays, through everything (no early stop).
+
+    The work is the rays' steps, so give it some thousands of rays.
+    """
     root_gsd = octree.root_size / resolution
     cones = cones * 2.0**-settings.lod_bias
     deepest = min(octree.depth, settings.max_level)
@@ -109,7 +119,9 @@ def march(
     steps = _Steps(cones, dt_min, dt_max, settings.step_scale)
     local_d = directions * (1 / octree.root_size)
     near, far = box_span(origins, local_d, aabb)
-    offset = random_uniform(counters, JITTER_STEP, settings.frame).to(cones) if settings.frame else torch.zeros_like(cones)
+    offset = (
+        random_uniform(counters, JITTER_STEP, settings.frame).to(cones) if settings.frame else torch.zeros_like(cones)
+    )
     first = (steps.index(near) - offset - 1).clamp(min=0).long()
     count = torch.where(near < far, (steps.index(far.clamp(min=0)) - offset + 1).ceil().long() - first, 0).clamp(min=0)
 
@@ -159,7 +171,10 @@ def _occupied(occupancy: Tensor, resolution: int, node: Tensor, local: Tensor) -
 
 
 def _covered(taken: Tensor, stride: Tensor, k: Tensor, first: Tensor) -> Tensor:
-    """Steps that an aligned, longer step before them has swallowed. Aligned powers of two nest, so one look per size is enough."""
+    """Steps that an aligned, longer step before them has swallowed.
+
+    Aligned powers of two nest, so one look per size is enough.
+    """
     covered = torch.zeros_like(taken)
     here = torch.arange(len(k), device=k.device)
     for j in range(1, MAX_STRIDE_LOG2 + 1):

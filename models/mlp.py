@@ -47,7 +47,10 @@ class NodeTiles:
 
 
 def dense(x: Tensor, weights: Tensor, n_out: int) -> Tensor:
-    """`x @ W + b` per tile. `x` [n_tiles, TILE, n_in]; `weights` [n_tiles, n_in * n_out + n_out], the matrix input-major, then the bias."""
+    """`x @ W + b` per tile.
+
+    `x` [n_tiles, TILE, n_in]; `weights` [n_tiles, n_in * n_out + n_out], the matrix input-major, then the bias.
+    """
     n_in = x.shape[-1]
     matrix = weights[:, : n_in * n_out].reshape(-1, n_in, n_out)
     return torch.baddbmm(weights[:, None, n_in * n_out :], x, matrix)

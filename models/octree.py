@@ -1,4 +1,6 @@
-"""The octree: flat breadth-first arrays, its construction from points, and level-of-detail selection (InfNeRF, section 3).
+"""The octree.
+
+Flat breadth-first arrays, its construction from points, and level-of-detail selection (InfNeRF, section 3).
 
 Octant bit 0 is x, bit 1 is y, bit 2 is z; a bit is set where the coordinate is at or above the node's centre.
 """
@@ -16,7 +18,10 @@ MAX_DEPTH = 31  # levels below the root a tree may have: a corner's path then fi
 
 @dataclass(frozen=True, eq=False)
 class Octree:
-    """Nodes in breadth-first order, so that a level is a slice. Raises `ValueError` when the arrays do not form a tree."""
+    """Nodes in breadth-first order, so that a level is a slice.
+
+    Raises `ValueError` when the arrays do not form a tree.
+    """
 
     children: Tensor  # [n_nodes, 8] int32, -1 = no child
     parent: Tensor  # [n_nodes] int32, -1 for the root
@@ -37,7 +42,8 @@ class Octree:
             if n < 1 or tuple(array.shape) != shape or array.dtype != dtype:
                 raise ValueError(
                     f"octree.{name} must be {str(dtype)[6:]} of shape [n_nodes{', 8' if name == 'children' else ''}"
-                    f"{', 3' if name == 'corner' else ''}] with n_nodes >= 1, got {str(array.dtype)[6:]} {list(array.shape)}"
+                    f"{', 3' if name == 'corner' else ''}] with n_nodes >= 1, "
+                    f"got {str(array.dtype)[6:]} {list(array.shape)}"
                 )
         if not (np.isfinite(self.root_size) and 1e-6 <= self.root_size <= 1e9):
             raise ValueError(f"octree.root_size must be between 1e-6 and 1e9, got {self.root_size}")
@@ -53,7 +59,9 @@ class Octree:
             bad = int(children[(children < -1) | (children >= n) | (children == 0)][0])
             raise ValueError(f"octree.children must be -1 or a node from 1 to {n - 1}, got {bad}")
         if parent[0] != -1 or level[0] != 0:
-            raise ValueError(f"octree: node 0 must be the root (parent -1, level 0), got {int(parent[0])}, {int(level[0])}")
+            raise ValueError(
+                f"octree: node 0 must be the root (parent -1, level 0), got {int(parent[0])}, {int(level[0])}"
+            )
         if int(level.max()) > MAX_DEPTH:
             raise ValueError(f"octree.level must be at most {MAX_DEPTH}, got {int(level.max())}")
         if (level[1:] < level[:-1]).any():
@@ -61,7 +69,9 @@ class Octree:
         node, octant = (children >= 0).nonzero(as_tuple=True)
         child = children[node, octant]
         if len(child) != n - 1 or not torch.equal(child.sort().values, torch.arange(1, n)):
-            raise ValueError("octree: every node but the root must be the child of exactly one node, found loops or orphans")
+            raise ValueError(
+                "octree: every node but the root must be the child of exactly one node, found loops or orphans"
+            )
         if not torch.equal(parent[child], node):
             raise ValueError("octree: children and parent do not agree")
         if not torch.equal(level[child], level[node] + 1):
@@ -97,7 +107,8 @@ class Octree:
         points: Tensor,  # [n, 3] root-local, [0, 1] inside the root cube
         max_level: Tensor,  # [n] int, the deepest level wanted
     ) -> Tensor:
-        """The deepest existing node on each point's path that is not deeper than `max_level`; points outside clamp to the cube.
+        """The deepest existing node on each point's path that is not deeper than `max_level`; points outside clamp to
+        the cube.
 
         Returns [n] int64. This is the torch twin of `find_node` in `cuda/octree.cuh`: same float arithmetic.
         """
@@ -122,7 +133,9 @@ def select_level(
     min_level: int = 0,
     max_level: int = MAX_DEPTH,
 ) -> Tensor:
-    """Level whose GSD matches a ball: `clamp(floor(log2(gsd(0) / r)) + lod_bias, min, max)` (InfNeRF, eq. 5). Returns [n] int64.
+    """Level whose GSD matches a ball: `clamp(floor(log2(gsd(0) / r)) + lod_bias, min, max)` (InfNeRF, eq. 5).
+
+    Returns [n] int64.
 
     >>> select_level(torch.tensor([0.01]), 8 / 128).tolist()
     [2]
@@ -151,8 +164,8 @@ def build_octree(
 ) -> Octree:
     """The tree that points ask for (design section 4).
 
-    A point opens a child while its footprint is smaller than the node's GSD; a child exists where more than `min_points` do. When
-    `max_nodes` is reached on a level, the children asked for by most points are kept.
+    A point opens a child while its footprint is smaller than the node's GSD; a child exists where more than
+    `min_points` do. When `max_nodes` is reached on a level, the children asked for by most points are kept.
     """
     if len(points) == 0:
         raise ValueError("build_octree: no points, the tree needs at least one")

@@ -26,8 +26,8 @@ def render_weights(
 ) -> tuple[Tensor, Tensor]:
     """`weights` [n_samples] = trans * alpha, and each sample's `trans` [n_samples] on arrival.
 
-    A sample that a ray reaches with less than `early_stop` counts nothing. The sums run in float64, so that a long batch of rays does not
-    blur the short ones.
+    A sample that a ray reaches with less than `early_stop` counts nothing. The sums run in float64, so that a long
+    batch of rays does not blur the short ones.
 
     >>> w, trans = render_weights(torch.tensor([1.0, 1.0]), torch.tensor([0.6931472, 50.0]), torch.tensor([0, 0]), 1)
     >>> [round(x, 4) for x in w.tolist()], [round(x, 4) for x in trans.tolist()]

@@ -68,13 +68,12 @@ class CpuExecutor:
         x0, y0, x1, y1 = request.bounds
         if (out.height, out.width) != (request.camera.height, request.camera.width):
             raise ValueError(
-                f"render: out must be {request.camera.width}x{request.camera.height} as the camera, got {out.width}x{out.height}"
+                f"render: out must be {request.camera.width}x{request.camera.height} as the camera, "
+                f"got {out.width}x{out.height}"
             )
         view = view_struct(self.model, request)
         stop = ctypes.c_int(0)
-        tiles = [
-            (x, y, min(x + TILE, x1), min(y + TILE, y1)) for y in range(y0, y1, TILE) for x in range(x0, x1, TILE)
-        ]
+        tiles = [(x, y, min(x + TILE, x1), min(y + TILE, y1)) for y in range(y0, y1, TILE) for x in range(x0, x1, TILE)]
         queue, lock = iter(tiles), threading.Lock()
         threads = min(n_threads(), len(tiles))
         counts = np.zeros((max(threads, 1), self.model.octree.n_nodes), np.int32)

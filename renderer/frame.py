@@ -33,7 +33,8 @@ class RenderRequest:
     def __post_init__(self) -> None:
         if not 0 <= self.min_level <= self.max_level <= MAX_LEVEL:
             raise ValueError(
-                f"RenderRequest: levels must satisfy 0 <= min <= max <= {MAX_LEVEL}, got {self.min_level}, {self.max_level}"
+                f"RenderRequest: levels must satisfy 0 <= min <= max <= {MAX_LEVEL}, "
+                f"got {self.min_level}, {self.max_level}"
             )
         if not 0.125 <= self.step_scale <= 8:
             raise ValueError(f"RenderRequest: step_scale must be 0.125 to 8, got {self.step_scale}")
@@ -43,7 +44,9 @@ class RenderRequest:
             raise ValueError("RenderRequest: early_stop must be in [0, 1) and frame at least 0")
         x0, y0, x1, y1 = self.bounds
         if not (0 <= x0 <= x1 <= self.camera.width and 0 <= y0 <= y1 <= self.camera.height):
-            raise ValueError(f"RenderRequest: region {self.region} is not inside {self.camera.width}x{self.camera.height}")
+            raise ValueError(
+                f"RenderRequest: region {self.region} is not inside {self.camera.width}x{self.camera.height}"
+            )
 
     @property
     def bounds(self) -> tuple[int, int, int, int]:
@@ -115,7 +118,8 @@ class Executor(Protocol):
     def render(
         self, request: RenderRequest, out: FrameBuffers, cancelled: Callable[[], bool] = lambda: False
     ) -> RenderStats:
-        """Writes `request.region` of `out`; polls `cancelled` at least every few milliseconds and returns early if true."""
+        """Writes `request.region` of `out`; polls `cancelled` at least every few milliseconds and returns early if
+        true."""
         ...
 
     def close(self) -> None: ...

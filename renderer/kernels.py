@@ -1,7 +1,10 @@
-"""The CPU build of `cuda/`: finds or compiles the library, and calls it. Structs mirror `cuda/scene.cuh` and `cuda/samples.cuh`.
+"""The CPU build of `cuda/`: finds or compiles the library, and calls it.
 
-Order: `INFNERF_KERNELS` (a path, for sanitizer builds); a library that the wheel brought, if its source hash is the sources'; one compiled
-earlier into the user's cache; one compiled now. With none of these `load_kernels` raises `KernelsUnavailable` with the reason.
+Structs mirror `cuda/scene.cuh` and `cuda/samples.cuh`.
+
+Order: `INFNERF_KERNELS` (a path, for sanitizer builds); a library that the wheel brought, if its source hash is the
+sources'; one compiled earlier into the user's cache; one compiled now. With none of these `load_kernels` raises
+`KernelsUnavailable` with the reason.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..models.infnerf import InfNeRF
@@ -72,7 +74,8 @@ class FieldSamplesStruct(ctypes.Structure):
     _fields_ = [
         (name, _P)
         for name in (
-            "local", "ray_indices", "directions", "order", "starts", "sigma", "rgb", "d_sigma", "d_rgb", "d_tables", "d_mlp",
+            "local", "ray_indices", "directions", "order", "starts", "sigma", "rgb",
+            "d_sigma", "d_rgb", "d_tables", "d_mlp",
         )
     ]  # fmt: skip
 
@@ -184,7 +187,8 @@ def _compile(variant: str, cache: Path, wanted: str) -> Kernels:
     found = kernel_build.compilers()
     if not found:
         raise KernelsUnavailable(
-            "the CPU kernels are not built and there is no C++ compiler: install one (apt-get install g++) or `pip install ziglang`"
+            "the CPU kernels are not built and there is no C++ compiler: install one "
+            "(apt-get install g++) or `pip install ziglang`"
         )
     problems = []
     for compiler in found:
@@ -202,8 +206,8 @@ def _compile(variant: str, cache: Path, wanted: str) -> Kernels:
 class SceneArrays:
     """A model as the kernels see it: the struct, and the arrays that it points into.
 
-    `float_tables`: use the model's float32 tables in place (training); else half ones, with halves too small for the fast unpacking (they
-    would be denormal) set to zero.
+    `float_tables`: use the model's float32 tables in place (training); else half ones, with halves too small for the
+    fast unpacking (they would be denormal) set to zero.
     """
 
     def __init__(self, model: InfNeRF, float_tables: bool = False) -> None:

@@ -1,4 +1,7 @@
-"""Packed samples through the CPU kernels: marching, and the radiance field with its gradient. Twins: `InfNeRF.march`, `InfNeRF.field`."""
+"""Packed samples through the CPU kernels: marching, and the radiance field with its gradient.
+
+Twins: `InfNeRF.march`, `InfNeRF.field`, `models.volume.composite`.
+"""
 
 from __future__ import annotations
 
@@ -80,11 +83,17 @@ class SampleKernels:
         )  # fmt: skip
 
     def field(self, samples: PackedSamples, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """`sigmas` [n] and `rgb` [n, 3] of packed samples; gradients flow to the model's `tables` and `mlp`. `directions`: [n_rays, 3]."""
+        """`sigmas` [n] and `rgb` [n, 3] of packed samples; gradients flow to the model's `tables` and `mlp`.
+
+        `directions`: [n_rays, 3].
+        """
         return _Field.apply(self.model.tables, self.model.mlp, samples, directions, self)  # type: ignore[return-value]
 
     def composite(self, sigmas: Tensor, rgb: Tensor, samples: PackedSamples, n_rays: int, early_stop: float) -> Tensor:
-        """Premultiplied RGBA [n_rays, 4] of packed samples; differentiable in `sigmas` and `rgb`. Twin: `models.volume.composite`."""
+        """Premultiplied RGBA [n_rays, 4] of packed samples; differentiable in `sigmas` and `rgb`.
+
+        Twin: `models.volume.composite`.
+        """
         return _Composite.apply(sigmas, rgb, samples, n_rays, early_stop, self.kernels)  # type: ignore[return-value]
 
 
@@ -98,9 +107,7 @@ class _Call:
         self.rays, self.node = samples.ray_indices.int(), samples.node.int()
         self.starts = torch.empty(n_nodes + 1, dtype=torch.int32)
         self.order = torch.empty(n, dtype=torch.int32)
-        owner.kernels.library.bucket_by_node(
-            pointer(self.node), n, n_nodes, pointer(self.starts), pointer(self.order)
-        )
+        owner.kernels.library.bucket_by_node(pointer(self.node), n, n_nodes, pointer(self.starts), pointer(self.order))
         self.sigma: Tensor | None = torch.empty(n)
         self.rgb: Tensor | None = torch.empty(n, 3)
 
@@ -132,7 +139,9 @@ def _deal(starts: Tensor, n: int) -> list[Tensor]:
 
 class _Field(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tables: Tensor, mlp: Tensor, samples: PackedSamples, directions: Tensor, owner: SampleKernels):
+    def forward(
+        ctx: Any, tables: Tensor, mlp: Tensor, samples: PackedSamples, directions: Tensor, owner: SampleKernels
+    ):
         call = _Call(owner, samples, directions)
         call.run(owner.kernels.library.field_forward, call.struct(), 0, owner.plain)
         sigma, rgb, call.sigma, call.rgb = call.sigma, call.rgb, None, None  # outputs kept on ctx would never be freed
@@ -152,7 +161,9 @@ class _Field(torch.autograd.Function):
 
 class _Composite(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, sigmas: Tensor, rgb: Tensor, samples: PackedSamples, n_rays: int, early_stop: float, kernels: Kernels):
+    def forward(
+        ctx: Any, sigmas: Tensor, rgb: Tensor, samples: PackedSamples, n_rays: int, early_stop: float, kernels: Kernels
+    ):
         counts = torch.bincount(samples.ray_indices, minlength=n_rays)
         starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
         arrays = starts, sigmas.detach().contiguous(), samples.dt.contiguous(), rgb.detach().contiguous()

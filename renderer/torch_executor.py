@@ -1,4 +1,7 @@
-"""The `torch` executor: the reference that every kernel is held to. Any machine, any precision, differentiable pieces, slow."""
+"""The `torch` executor: the reference that every kernel is held to.
+
+Any machine, any precision, differentiable pieces, slow.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,9 @@ class TorchExecutor:
         """See `Executor.render`. `cancelled` is polled between chunks of rays."""
         began = time.perf_counter()
         x0, y0, x1, y1 = request.bounds
-        stats = RenderStats(node_samples=np.zeros(self.model.octree.n_nodes, np.int64), stages={"march": 0.0, "field": 0.0})
+        stats = RenderStats(
+            node_samples=np.zeros(self.model.octree.n_nodes, np.int64), stages={"march": 0.0, "field": 0.0}
+        )
         rows = max(1, CHUNK // max(1, x1 - x0))
         for y in range(y0, y1, rows):
             if cancelled():
@@ -82,7 +87,9 @@ class TorchExecutor:
             array = getattr(out, name)
             array[y0:y1, x0:x1] = value.reshape(y1 - y0, x1 - x0, *array.shape[2:]).numpy()
 
-    def _camera_rays(self, request: RenderRequest, column: Tensor, row: Tensor, counters: Tensor) -> tuple[Tensor, Tensor]:
+    def _camera_rays(
+        self, request: RenderRequest, column: Tensor, row: Tensor, counters: Tensor
+    ) -> tuple[Tensor, Tensor]:
         camera = request.camera
         px, py = column.to(self.dtype) + 0.5, row.to(self.dtype) + 0.5
         if request.frame:
@@ -112,7 +119,9 @@ class TorchExecutor:
             sigma, rgb = self.model.field(part.node, part.local, rays.directions[part.ray_indices])
             weight, trans = render_weights(sigma, part.dt, part.ray_indices, n, rays.early_stop, through)
             used = trans > 0
-            sums += accumulate(torch.where(used, 1.0, 0.0).to(self.dtype), self._values(part, rays, rgb, weight), part.ray_indices, n)
+            sums += accumulate(
+                torch.where(used, 1.0, 0.0).to(self.dtype), self._values(part, rays, rgb, weight), part.ray_indices, n
+            )
             through = through * torch.exp(
                 -torch.zeros_like(through).index_add(0, part.ray_indices[used], (sigma * part.dt)[used])
             )
@@ -127,11 +136,14 @@ class TorchExecutor:
         gsd = self.model.gsd(part.level).to(self.dtype)
         footprint = rays.cones[part.ray_indices] * part.t
         channels = torch.stack(
-            [part.t, part.level.to(self.dtype), torch.log2(footprint / gsd), (part.wanted > part.level).to(self.dtype)], -1
+            [part.t, part.level.to(self.dtype), torch.log2(footprint / gsd), (part.wanted > part.level).to(self.dtype)],
+            -1,
         )
         return torch.cat([weight[:, None] * torch.cat([rgb, channels], -1), torch.ones_like(weight)[:, None]], -1)
 
-    def _pixels(self, samples: PackedSamples, rays: _Rays, sums: Tensor, through: Tensor, best: Tensor) -> dict[str, Tensor]:
+    def _pixels(
+        self, samples: PackedSamples, rays: _Rays, sums: Tensor, through: Tensor, best: Tensor
+    ) -> dict[str, Tensor]:
         alpha = 1 - through
         mean = torch.where(alpha > 1e-6, 1 / alpha.clamp(min=1e-6), torch.zeros_like(alpha))
         hit = best >= 0
@@ -165,11 +177,11 @@ class TorchExecutor:
         """Nothing to give back."""
 
 
-def _heavier(
-    weight: Tensor, index: Tensor, ray: Tensor, heaviest: Tensor, best: Tensor
-) -> tuple[Tensor, Tensor]:
+def _heavier(weight: Tensor, index: Tensor, ray: Tensor, heaviest: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
     """Updates each ray's heaviest sample; of equal ones the first counts."""
     new = heaviest.scatter_reduce(0, ray, weight, "amax")
     candidate = (weight == new[ray]) & (weight > heaviest[ray])
-    first = torch.full_like(best, torch.iinfo(torch.int64).max).scatter_reduce(0, ray[candidate], index[candidate], "amin")
+    first = torch.full_like(best, torch.iinfo(torch.int64).max).scatter_reduce(
+        0, ray[candidate], index[candidate], "amin"
+    )
     return new, torch.where(new > heaviest, first, best)

@@ -37,9 +37,6 @@ def random_model(seed: int, patches: bool = True, half: bool = True, **overrides
     return model
 
 
-def test_camera(width: int = 96, height: int = 64, distance: float = 9.0) -> Camera:
+def view_camera(width: int = 96, height: int = 64, distance: float = 9.0) -> Camera:
     eye = np.array([0.65, -0.75, 0.5]) * distance
     return Camera.from_fov(look_at(eye, np.array([0.0, 0, -3.0]), np.array([0.0, 0, 1.0])), 50, width, height)
-
-
-test_camera.__test__ = False  # type: ignore[attr-defined]  # not a test, in spite of its name

@@ -9,13 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_models import random_model
+from scipy.special import sph_harm_y
+
 from infnerf.models.config import InfNeRFConfig
 from infnerf.models.hash_grid import encode
 from infnerf.models.mlp import spherical_harmonics
 from infnerf.models.volume import composite, render_weights
-from scipy.special import sph_harm_y
-
-from random_models import random_model
 
 
 def test_dense_grid_levels_interpolate_linear_functions_exactly() -> None:
@@ -68,7 +68,10 @@ def test_compositing_is_the_sequential_formula() -> None:
     rng = torch.Generator().manual_seed(1)
     counts = [3, 0, 7]
     index = torch.repeat_interleave(torch.tensor(counts))
-    sigma, dt = torch.rand(10, generator=rng, dtype=torch.float64) * 3, torch.rand(10, generator=rng, dtype=torch.float64)
+    sigma, dt = (
+        torch.rand(10, generator=rng, dtype=torch.float64) * 3,
+        torch.rand(10, generator=rng, dtype=torch.float64),
+    )
     rgb = torch.rand(10, 3, generator=rng, dtype=torch.float64)
     rgba = composite(sigma, rgb, dt, index, 3)
     for ray in range(3):
@@ -110,7 +113,8 @@ def test_density_scales_with_the_nodes_gsd() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [("table_size", 1000, "power of two"), ("hidden_dim", 48, "one of"), ("n_grid_levels", True, "whole number"),
-     ("features_per_level", 3, "one of"), ("resolution", 4, "at least base_resolution"), ("density_shift", "x", "number")],
+     ("features_per_level", 3, "one of"), ("resolution", 4, "at least base_resolution"),
+     ("density_shift", "x", "number")],
 )  # fmt: skip
 def test_configs_out_of_range_are_refused_by_name(key: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from random_models import random_model, view_camera
+
 from infnerf.models.infnerf import MAX_LOG_DENSITY
 from infnerf.models.marching import MarchSettings
 from infnerf.models.volume import composite
@@ -16,9 +21,7 @@ from infnerf.renderer.kernels import CUDA_DIR, STRUCTS, load_kernels
 from infnerf.renderer.sample_kernels import SampleKernels
 from infnerf.renderer.torch_executor import TorchExecutor
 
-from random_models import random_model, test_camera
-
-SHAPES = (
+SHAPES: tuple[dict[str, Any], ...] = (
     {},
     {"features_per_level": 4, "n_grid_levels": 4, "hidden_dim": 64, "sh_degree": 4, "geo_dim": 7},
     {"hidden_dim": 16, "sh_degree": 1, "n_grid_levels": 3, "occupancy_resolution": 16},
@@ -27,7 +30,7 @@ SHAPES = (
 
 
 def render(executor, **request) -> FrameBuffers:
-    camera = request.pop("camera", None) or test_camera()
+    camera = request.pop("camera", None) or view_camera()
     out = FrameBuffers.allocate(camera.width, camera.height)
     executor.render(RenderRequest(camera, **request), out)
     return out
@@ -48,7 +51,8 @@ def assert_same_pictures(a: FrameBuffers, b: FrameBuffers) -> None:
 def test_cpu_and_torch_executors_agree_on_random_models(seed: int) -> None:
     model = random_model(seed, **SHAPES[seed % len(SHAPES)])
     request = [
-        {}, {"frame": 5}, {"lod_bias": 1.5}, {"lod_bias": -2.0, "frame": 2}, {"min_level": 2}, {"max_level": 1}, {"step_scale": 2.0},
+        {}, {"frame": 5}, {"lod_bias": 1.5}, {"lod_bias": -2.0, "frame": 2}, {"min_level": 2}, {"max_level": 1},
+        {"step_scale": 2.0},
     ][seed % 7]  # fmt: skip
     assert_same_pictures(render(TorchExecutor(model), **request), render(CpuExecutor(model), **request))
 
@@ -60,9 +64,10 @@ def test_plain_and_simd_forms_agree(seed: int) -> None:
 
 
 def test_pixels_that_differ_are_samples_across_a_border() -> None:
-    """In float64 the reference takes sides anew; where cpu and torch differ, a sample sits within rounding of a border."""
+    """In float64 the reference takes sides anew; where cpu and torch differ, a sample sits within rounding of a
+    border."""
     model = random_model(3)
-    camera = test_camera(160, 120)
+    camera = view_camera(160, 120)
     a, b = render(TorchExecutor(model), camera=camera), render(CpuExecutor(model), camera=camera)
     differs = np.abs(a.color - b.color).max(-1) > 2e-3
     assert differs.mean() < 1e-3
@@ -84,7 +89,7 @@ def test_a_region_is_written_alone_and_equals_the_whole() -> None:
     model = random_model(0)
     whole = render(CpuExecutor(model))
     part = FrameBuffers.allocate(96, 64)
-    stats = CpuExecutor(model).render(RenderRequest(test_camera(), region=(10, 7, 51, 40)), part)
+    stats = CpuExecutor(model).render(RenderRequest(view_camera(), region=(10, 7, 51, 40)), part)
     assert stats.rays == 41 * 33
     for name in CHANNELS:
         np.testing.assert_array_equal(getattr(part, name)[7:40, 10:51], getattr(whole, name)[7:40, 10:51])
@@ -96,7 +101,7 @@ def test_statistics_count_what_the_channels_say() -> None:
     model = random_model(2)
     for executor in (CpuExecutor(model), TorchExecutor(model)):
         out = FrameBuffers.allocate(96, 64)
-        stats = executor.render(RenderRequest(test_camera()), out)
+        stats = executor.render(RenderRequest(view_camera()), out)
         assert stats.node_samples is not None
         assert stats.samples == stats.node_samples.sum() == int(out.samples.sum())
         assert stats.samples > 1000
@@ -105,10 +110,10 @@ def test_statistics_count_what_the_channels_say() -> None:
 def test_cancelling_stops_early_and_says_so() -> None:
     model = random_model(0)
     out = FrameBuffers.allocate(512, 384)
-    stats = CpuExecutor(model).render(RenderRequest(test_camera(512, 384)), out, lambda: True)
+    stats = CpuExecutor(model).render(RenderRequest(view_camera(512, 384)), out, lambda: True)
     assert stats.cancelled
-    assert out.color[..., 3].mean() < render(CpuExecutor(model), camera=test_camera(512, 384)).color[..., 3].mean()
-    assert TorchExecutor(model).render(RenderRequest(test_camera(512, 384)), out, lambda: True).cancelled
+    assert out.color[..., 3].mean() < render(CpuExecutor(model), camera=view_camera(512, 384)).color[..., 3].mean()
+    assert TorchExecutor(model).render(RenderRequest(view_camera(512, 384)), out, lambda: True).cancelled
 
 
 def test_frames_are_reproducible_and_jitter_differs_by_frame() -> None:
@@ -119,7 +124,7 @@ def test_frames_are_reproducible_and_jitter_differs_by_frame() -> None:
 
 def test_an_empty_region_and_a_camera_that_looks_away() -> None:
     model = random_model(0)
-    camera = test_camera()
+    camera = view_camera()
     away = camera.moved(camera.c2w @ np.diag([-1.0, 1, -1, 1]))
     for executor in (CpuExecutor(model), TorchExecutor(model)):
         out = FrameBuffers.allocate(96, 64)
@@ -131,7 +136,7 @@ def test_an_empty_region_and_a_camera_that_looks_away() -> None:
 
 def rays(model, n: int = 500):
     rng = np.random.default_rng(0)
-    o, d, cone = test_camera().pixel_rays(rng.random(n) * 96, rng.random(n) * 64)
+    o, d, cone = view_camera().pixel_rays(rng.random(n) * 96, rng.random(n) * 64)
     origins = model.to_local(torch.from_numpy(o.copy())).float()
     return origins, torch.from_numpy(d).float(), torch.from_numpy(cone).float(), torch.arange(n)
 
@@ -186,7 +191,10 @@ def test_compositing_and_its_gradients_are_the_twins() -> None:
     rgb = torch.rand(len(samples), 3, generator=rng).requires_grad_()
     cotangent = torch.randn(500, 4, generator=rng)
     results = []
-    for rgba in (composite(sigma, rgb, samples.dt, samples.ray_indices, 500, 1e-2), kernels.composite(sigma, rgb, samples, 500, 1e-2)):
+    for rgba in (
+        composite(sigma, rgb, samples.dt, samples.ray_indices, 500, 1e-2),
+        kernels.composite(sigma, rgb, samples, 500, 1e-2),
+    ):
         gradients = torch.autograd.grad(rgba, [sigma, rgb], cotangent)
         results.append((rgba.detach(), *gradients))
     for expected, actual in zip(*results, strict=True):
@@ -217,8 +225,5 @@ def test_loading_the_kernels_leaves_the_floating_point_mode_alone() -> None:
         "t = threading.Thread(target=lambda: seen.append(tiny())); t.start(); t.join()\n"
         "assert before > 0 and seen == [before, before], (before, seen)\n"
     )
-    import subprocess
-    import sys
-
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from infnerf.models.octree import Octree, build_octree, select_level
-
 from random_models import random_octree
+
+from infnerf.models.octree import Octree, build_octree, select_level
 
 
 def test_worked_example_of_the_design() -> None:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 
 def linear_to_srgb(linear: Tensor) -> Tensor:
-    """IEC 61966-2-1 transfer curve, differentiable at 0; inputs are clamped to [0, 1] from below only, so that gradients survive above.
+    """IEC 61966-2-1 transfer curve, differentiable at 0; inputs are clamped to [0, 1] from below only, so that
+    gradients survive above.
 
     >>> [round(x, 4) for x in linear_to_srgb(torch.tensor([0.0, 0.001, 0.5, 1.0])).tolist()]
     [0.0, 0.0129, 0.7354, 1.0]
@@ -28,7 +29,10 @@ def encoded(rgba: Tensor, background: Tensor, color_space: str) -> Tensor:
 
 
 def rgb_loss(prediction: Tensor, target: Tensor, background: Tensor, color_space: str) -> tuple[Tensor, Tensor]:
-    """Mean squared error of display values over random backgrounds, which teaches alpha as well. Returns (loss, squared error [n])."""
+    """Mean squared error of display values over random backgrounds, which teaches alpha as well.
+
+    Returns (loss, squared error [n]).
+    """
     error = (encoded(prediction, background, color_space) - encoded(target, background, color_space)).square().mean(-1)
     return error.mean(), error.detach()
 

@@ -1,7 +1,10 @@
-"""Occupancy grids: where sparse points allow matter at all, then a running maximum of trained density, thresholded and dilated.
+"""Occupancy grids.
 
-Sparse points say where surfaces are long before density does: marching only near them keeps fog out of the air between the cameras and
-the scene. A prior that the training images contradict (opaque pixels whose rays meet none of it) is not used.
+Where sparse points allow matter at all, then a running maximum of trained density, thresholded and dilated.
+
+Sparse points say where surfaces are long before density does: marching only near them keeps fog out of the air between
+the cameras and the scene. A prior that the training images contradict (opaque pixels whose rays meet none of it) is
+not used.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ def pack_bits(cells: Tensor) -> Tensor:
 
 
 def cells_near_points(model: InfNeRF, points: Tensor, voxels: int = 128) -> Tensor:
-    """Cells of every node that lie within about one to two voxels of a point. `points` [n, 3] world; `voxels` along the root's edge, a
+    """Cells of every node that lie within about one to two voxels of a point.
+
+    `points` [n, 3] world; `voxels` along the root's edge, a
     power of two. Returns [n_nodes, cells] bool.
     """
     octree, resolution = model.octree, model.config.occupancy_resolution

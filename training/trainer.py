@@ -1,7 +1,7 @@
 """Trains an InfNeRF: octree from points, image pyramid, radius perturbation, occupancy, Adam. `infnerf train`.
 
-Every ray carries its own pixel's footprint, so a coarse image supervises coarse levels; each sample's radius is perturbed by
-2**u, u uniform in [-0.5, 0.5] (InfNeRF, section 3), so that neighbouring levels learn the same scene.
+Every ray carries its own pixel's footprint, so a coarse image supervises coarse levels; each sample's radius is
+perturbed by 2**u, u uniform in [-0.5, 0.5] (InfNeRF, section 3), so that neighbouring levels learn the same scene.
 """
 
 from __future__ import annotations
@@ -103,7 +103,10 @@ class Trainer:
         self.sampling, self.sampling_name = make_sampling(self.model)
         self.occupancy = OccupancyUpdater(self.model, self.sampling, config.seed)
         self.optimizer = torch.optim.Adam(
-            [{"params": [self.model.tables], "base_lr": config.table_lr}, {"params": [self.model.mlp], "base_lr": config.mlp_lr}],
+            [
+                {"params": [self.model.tables], "base_lr": config.table_lr},
+                {"params": [self.model.mlp], "base_lr": config.mlp_lr},
+            ],
             lr=1e-2, betas=(0.9, 0.99), eps=1e-15, fused=True,
         )  # fmt: skip
         self.steps_done = 0
@@ -112,7 +115,10 @@ class Trainer:
         self.running_mse = 0.1
 
     def use_points(self) -> str:
-        """Restricts occupancy to what is near sparse points, as closely as opaque pixels allow. Returns a phrase that says what it did."""
+        """Restricts occupancy to what is near sparse points, as closely as opaque pixels allow.
+
+        Returns a phrase that says what it did.
+        """
         assert self.data.points is not None  # plan_octree has refused it
         points = torch.from_numpy(self.data.points.xyz)
         origins, directions, cones, rgba = self.pyramid.sample_rays(0, 20_000, torch.Generator().manual_seed(0))
@@ -193,8 +199,13 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def train(config: TrainConfig, report: Callable[[Progress], None] = lambda _: None, say: Callable[[str], None] = print) -> Trainer:
-    """Runs until `steps` or `minutes` are over or Ctrl-C is pressed, then writes `config.out`. Bad input raises `DatasetError`."""
+def train(
+    config: TrainConfig, report: Callable[[Progress], None] = lambda _: None, say: Callable[[str], None] = print
+) -> Trainer:
+    """Runs until `steps` or `minutes` are over or Ctrl-C is pressed, then writes `config.out`.
+
+    Bad input raises `DatasetError`.
+    """
     if not config.out.parent.is_dir():
         raise DatasetError(f"--out {config.out}: there is no folder {config.out.parent}")
     data = load_dataset(config.data)
