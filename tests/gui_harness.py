@@ -169,8 +169,8 @@ class AnalyticOpener:
 class Harness:
     """A viewer on GLFW's null platform with the test engine. `run` runs a test function in ImGui's own coroutine.
 
-    The engine runs tests in a second thread, out of `ImGui::Render`. Called through ctypes that lets go of the GIL, without
-    which the two would wait for each other for ever.
+    The engine runs tests in a second thread, out of `ImGui::Render`. Called through ctypes that lets go of the GIL,
+    without which the two would wait for each other for ever.
     """
 
     def __init__(self, folder: Path | None = None, size: tuple[int, int] = (900, 640), opener: Any = None) -> None:
@@ -258,6 +258,10 @@ class Harness:
         finally:
             del self.window.swap
         return taken[0]
+
+    def glfw_open(self) -> None:
+        """Takes back a request to close the window."""
+        self.window.glfw.set_window_should_close(self.window.handle, False)
 
     def close(self) -> None:
         self._te.stop(self._engine)

@@ -106,6 +106,13 @@ def test_no_key_is_bound_twice() -> None:
     assert len(keys) == len(set(keys))
 
 
+def test_no_shortcut_with_ctrl_uses_a_flying_key_but_quit() -> None:
+    """Ctrl flies slowly: a shortcut on the same keys would move the camera as well."""
+    flying = {key for b in bindings.BINDINGS if b.hold for key in b.keys}
+    chords = {key.removeprefix("ctrl+") for b in bindings.BINDINGS if not b.hold for key in b.keys if "ctrl+" in key}
+    assert chords & flying == {"q"}  # handled in App._gui: it does not quit in flight
+
+
 def test_every_binding_has_an_action_and_every_view_mode_a_key() -> None:
     class App:
         """`make_actions` only looks these up."""

@@ -198,9 +198,7 @@ class App:
         io = imgui.get_io()
         self._apply_scale()
         # Tab belongs to the panels' switch; ImGui would move the focus between fields with it.
-        imgui.internal.set_key_owner(
-            imgui.Key.tab, imgui.get_id("tab"), imgui.internal.InputFlagsPrivate_.lock_this_frame
-        )
+        imgui.internal.set_key_owner(imgui.Key.tab, imgui.get_id("tab"))
         self.layout.begin(tuple(self.panels), state.show_ui, self._scale)
         dt = min(io.delta_time, FRAME_S if self._rested else LONGEST_STEP_S)
         self._rested = False

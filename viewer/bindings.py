@@ -80,7 +80,7 @@ BINDINGS: tuple[Binding, ...] = (
     Binding("wire_shallower", ("left_bracket",), "Octree one level shallower", "Octree"),
     Binding("finer", ("period",), "Level of detail finer", "Octree"),
     Binding("coarser", ("comma",), "Level of detail coarser", "Octree"),
-    Binding("screenshot", ("f12", "ctrl+s"), "Screenshot to a PNG", "Window"),
+    Binding("screenshot", ("f12", "p"), "Screenshot to a PNG", "Window"),
     Binding("toggle_ui", ("tab",), "Panels on and off", "Window"),
     Binding("fullscreen", ("f11",), "Full screen", "Window"),
     Binding("reset_layout", ("ctrl+l",), "Default panel layout", "Window"),

@@ -75,9 +75,9 @@ class _Program:
 def specialised(fragment: str, mode: int, srgb_input: bool) -> str:
     """`shaders/resolve.frag` with its mode fixed and without its scaling.
 
-    A software rasteriser takes every branch for every pixel, so that one shader for all modes costs the sum of them: for
-    1280x720 on Mesa's llvmpipe 195 ms of processor time, against 17 ms like this. Raises `ShaderError` when the source has
-    changed so that this can't be done.
+    A software rasteriser takes every branch for every pixel, so that one shader for all modes costs the sum of them:
+    for 1280x720 on Mesa's llvmpipe 195 ms of processor time, against 17 ms like this. Raises `ShaderError` when the
+    source has changed so that this can't be done.
     """
     constants = {"uniform int mode;": f"const int mode = {mode};"}
     constants["uniform bool srgb_input;"] = f"const bool srgb_input = {str(srgb_input).lower()};"
@@ -141,8 +141,8 @@ class SceneTexture:
     def resolve(self, settings: ResolveSettings) -> int:
         """Draws the present picture at its own size into a texture, if that does not hold it yet.
 
-        Returns its framebuffer. The window then only copies: a coarse picture is shaded once a pixel of its own and not once
-        a pixel of the screen, and a frame in which only the panels change shades nothing.
+        Returns its framebuffer. The window then only copies: a coarse picture is shaded once a pixel of its own and
+        not once a pixel of the screen, and a frame in which only the panels change shades nothing.
         """
         from OpenGL import GL
 

@@ -53,8 +53,7 @@ class Window:
         self.dropped: list[Path] = []
         self._windowed: tuple[int, int, int, int] | None = None  # place before full screen
         glfw = self.glfw
-        if headless:
-            glfw.init_hint(glfw.PLATFORM, glfw.PLATFORM_NULL)
+        glfw.init_hint(glfw.PLATFORM, glfw.PLATFORM_NULL if headless else glfw.ANY_PLATFORM)
         with _quiet_glfw(glfw) as problems:
             if not glfw.init():
                 raise WindowError(f"no window can be opened here ({_reason(glfw, problems)})")

@@ -1,0 +1,93 @@
+"""The program around the window: what it keeps, how it starts and ends. Each test opens windows of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gui_harness import AnalyticOpener, Harness
+
+from infnerf.viewer import app as app_module
+from infnerf.viewer.app import run_window
+from infnerf.viewer.settings import LAYOUT, SETTINGS
+from infnerf.viewer.window import Window, WindowError
+
+pytestmark = pytest.mark.needs("gl")
+
+
+def test_layout_and_settings_are_kept_and_damaged_ones_reset(tmp_path: Path) -> None:
+    for damaged in (False, True):
+        if damaged:
+            (tmp_path / SETTINGS).write_text("{")
+            (tmp_path / LAYOUT).write_text("nonsense")
+        harness = Harness(tmp_path, opener=AnalyticOpener())
+        try:
+            harness.frame(3)
+            texts = [notice.text for notice in harness.app.notices.current()]
+            assert len(texts) == (2 if damaged else 0)
+            harness.app.state.speed = 2.0
+        finally:
+            harness.close()
+        assert "[Docking][Data]" in (tmp_path / LAYOUT).read_text()
+    assert not (tmp_path / "imgui.ini").exists()
+    again = Harness(tmp_path, opener=AnalyticOpener())
+    try:
+        again.frame(3)
+        assert again.app.state.speed == 2.0
+        assert again.app.notices.current() == []
+        assert again.app.scene_size[0] < 0.8 * again.window.framebuffer_size[0]  # the panels are where they were
+    finally:
+        again.close()
+
+
+# The program
+
+
+def null_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the real program open its window where there is no display."""
+
+    def hidden(width: int, height: int, title: str) -> Window:
+        return Window(width, height, title, headless=True)
+
+    monkeypatch.setattr(app_module, "Window", hidden)
+
+
+def test_the_program_refuses_a_first_checkpoint_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    null_window(monkeypatch)
+    (tmp_path / "no.pth").write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match="expected a checkpoint"):
+        run_window([tmp_path / "no.pth"], (320, 240), use_settings=False)
+
+
+def test_the_program_runs_until_its_window_is_closed(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    null_window(monkeypatch)
+    frame = app_module.App.frame
+    seen: list[np.ndarray] = []
+
+    def until_seen(app: Any, render_ui: Any = None) -> None:
+        frame(app, render_ui)
+        if app.picture.snapshot is not None:
+            seen.append(app.read_scene_pixels())
+            app.window.request_close()
+
+    monkeypatch.setattr(app_module.App, "frame", until_seen)
+    assert run_window([tiny_checkpoint], (320, 240), view="depth", use_settings=False) == 0
+    assert seen[0].std() > 1
+
+
+def test_without_a_display_the_window_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(WindowError, match="no window can be opened") as caught:
+        Window(320, 240, "test")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_libraries_are_named_with_the_line_that_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "OpenGL.GL", None)
+    with pytest.raises(WindowError, match="apt-get install"):
+        Window(320, 240, "test", headless=True)
