@@ -34,9 +34,10 @@ def render_weights(
     ([0.5, 0.5], [1.0, 0.5])
     """
     optical = sigmas * dts
-    total = optical.double().cumsum(0)
+    capped = optical.double().clamp(max=50.0)  # e**-50 is nothing; a sum over all rays keeps its digits
+    total = capped.cumsum(0)
     before = torch.cat([total.new_zeros(1), total])[ray_starts(ray_indices, n_rays)[:, 0]]
-    trans = torch.exp(-(total - optical - before[ray_indices])).to(sigmas.dtype)
+    trans = torch.exp(-(total - capped - before[ray_indices])).to(sigmas.dtype)
     if start is not None:
         trans = trans * start[ray_indices]
     trans = torch.where(trans >= early_stop, trans, torch.zeros_like(trans))

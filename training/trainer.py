@@ -34,6 +34,7 @@ MAX_SAMPLES_PER_RAY = 768
 MIN_TRANSMITTANCE = 1e-4  # samples that less light reaches get no gradient
 MIN_COVERAGE = 0.995  # of opaque pixels that must see points' cells, for points to restrict occupancy
 POINT_VOXELS = (256, 128, 64)  # along the root's edge: how closely points restrict occupancy, the finest that fits
+FINER_SHARE, FINER_LEVELS = 0.3, 4.0  # of rays; levels: see `Trainer.finer`
 REFRESH_EVERY = 16  # steps between occupancy refreshes
 REFRESH_PARTS = 4  # a refresh measures this part of the nodes
 
@@ -150,12 +151,22 @@ class Trainer:
         self.occupancy.count(samples)
         return self.sampling.composite(sigmas, rgb, samples, len(cones), MIN_TRANSMITTANCE), len(samples)
 
+    def finer(self, n: int) -> Tensor:
+        """Factors [n] on the cones: most rays are answered at their own level, some up to FINER_LEVELS below it.
+
+        Without these a node that no camera sees at its own level would keep its initial weights and show as noise from close by; with
+        them it learns at least what its parent knows.
+        """
+        chosen = torch.rand(n, generator=self.generator) < FINER_SHARE
+        return torch.exp2(-FINER_LEVELS * torch.rand(n, generator=self.generator) * chosen)
+
     def step(self, fraction: float) -> int:
         """One optimiser step. Returns the number of rays."""
         n = self.n_rays
         origins, directions, cones, target = self.pyramid.sample_mixed(n, self.generator)
         counters = torch.randint(1 << 31, (n,), generator=self.generator)
         background = torch.rand(n, 3, generator=self.generator)
+        cones = cones * self.finer(n)
         self.set_rate(fraction)
         prediction, n_samples = self.render(origins, directions, cones, counters)
         loss, error = rgb_loss(prediction, target, background, "linear")
