@@ -20,6 +20,7 @@ from infnerf.models.octree import Octree, build_octree
 from infnerf.renderer.frame import FrameBuffers, RenderRequest, RenderStats
 from infnerf.viewer.app import App
 from infnerf.viewer.scene import LoadedScene
+from infnerf.viewer.state import ViewerState
 from infnerf.viewer.window import Window
 
 CENTER, RADIUS = np.array([4.0, 4.0, 1.5]), 1.5
@@ -242,6 +243,41 @@ class Harness:
         log = registered.output.log.get_text()
         assert registered.output.status == self._te.TestStatus.success, log
 
+    def at_home(self) -> Harness:
+        """Puts state, camera and messages back to where a test may expect them, and waits for rest."""
+        app = self.app
+        for name, value in (vars(ViewerState()) | QUICK).items():
+            if name != "camera":
+                setattr(app.state, name, value)
+        assert app.home is not None
+        app.control.halt()
+        app.state.camera = app.home.copy()
+        app.fields.clear()
+        app.notices.__init__()
+        self.settle()
+        return self
+
+    def middle(self) -> tuple[float, float]:
+        """The scene's centre, where the sphere is, in ImGui's units."""
+        x, y, width, height = self.app.layout.scene_rect
+        return x + width / 2, y + height / 2
+
+    def over_scene(self, act: Callable[[Any], None]) -> None:
+        """Does something with the mouse over the scene."""
+
+        def body(context: Any) -> None:
+            context.mouse_move_to_pos(self.middle())
+            act(context)
+
+        self.run(body)
+
+    def press(self, *keys: Any) -> None:
+        """Presses a key, or a chord with its modifiers."""
+        chord = 0
+        for key in keys:
+            chord |= int(key)
+        self.over_scene(lambda c: c.key_press(chord))
+
     def pixels(self) -> NDArray[np.uint8]:
         """[H, W, 3] of the final picture of the present state."""
         self.settle()
@@ -262,6 +298,12 @@ class Harness:
     def glfw_open(self) -> None:
         """Takes back a request to close the window."""
         self.window.glfw.set_window_should_close(self.window.handle, False)
+
+    def __enter__(self) -> Harness:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._te.stop(self._engine)

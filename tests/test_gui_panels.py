@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-from gui_harness import QUICK, Harness, changed
+from gui_harness import Harness, changed
 
 from infnerf.renderer.resolve import VIEW_MODES
 from infnerf.viewer.panels import all_panels, widgets
 from infnerf.viewer.posetext import parse_pose
-from infnerf.viewer.state import EXECUTORS, ViewerState, limits
+from infnerf.viewer.state import EXECUTORS, limits
 
 pytestmark = pytest.mark.needs("gl")
 
@@ -31,26 +31,16 @@ def covers(*controls: str) -> Callable[[Test], Test]:
 
 
 @pytest.fixture(scope="module")
-def viewer() -> Iterator[Harness]:
-    harness = Harness()
-    harness.open()
-    yield harness
-    harness.close()
+def shared() -> Iterator[Harness]:
+    with Harness() as harness:
+        harness.open()
+        yield harness
 
 
-@pytest.fixture(autouse=True)
-def fresh(viewer: Harness) -> None:
-    """Every test starts from the same state, scene and view."""
-    app = viewer.app
-    for name, value in (vars(ViewerState()) | QUICK).items():
-        if name != "camera":
-            setattr(app.state, name, value)
-    assert app.home is not None
-    app.control.halt()
-    app.state.camera = app.home.copy()
-    app.fields.clear()
-    app.notices.__init__()
-    viewer.settle()
+@pytest.fixture
+def viewer(shared: Harness) -> Harness:
+    """The module's viewer, at home and at rest."""
+    return shared.at_home()
 
 
 def use(viewer: Harness, panel: str, act: Callable[[Any], None]) -> None:
@@ -71,9 +61,6 @@ def type_number(viewer: Harness, panel: str, control: str, value: float) -> None
 
 def pick(viewer: Harness, panel: str, control: str, option: str) -> None:
     use(viewer, panel, lambda c: c.combo_click(f"##{control}/{option}"))
-
-
-# Render
 
 
 @covers("render_mode")
@@ -216,9 +203,6 @@ def test_the_screenshot_button_saves_the_picture(
         np.testing.assert_array_equal(np.asarray(image), picture)
 
 
-# Level of detail
-
-
 @covers("lod_bias")
 def test_a_bias_changes_the_levels_of_the_picture(viewer: Harness) -> None:
     viewer.app.state.view_mode = "level"
@@ -277,9 +261,6 @@ def test_wires_are_drawn_for_the_levels_asked_for(viewer: Harness) -> None:
     state.wire_min, state.wire_max = 0, int(limits("wire_max")[1])
     pick(viewer, "Level of detail", "lod_wires", "in use")
     assert 0 < changed(bare, scene_part(viewer)) < changed(bare, every)
-
-
-# Camera
 
 
 @covers("camera_position")
@@ -369,9 +350,6 @@ def test_bookmarks_are_stored_recalled_and_forgotten(viewer: Harness) -> None:
     assert "3" not in app.state.bookmarks[app.scene.key]
 
 
-# Scene
-
-
 @covers("scene_path", "scene_open")
 def test_a_checkpoint_is_opened_by_its_path(viewer: Harness) -> None:
     opened = viewer.opener.opened
@@ -390,9 +368,6 @@ def test_a_checkpoint_is_opened_by_its_path(viewer: Harness) -> None:
     viewer.settle()
     assert "expected a checkpoint" in viewer.app.notices.current()[-1].text
     assert viewer.app.scene is scene
-
-
-# All
 
 
 def test_every_panel_draws_and_shows_figures_of_the_scene(viewer: Harness) -> None:

@@ -24,7 +24,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs" / "viewer.md"
 def test_settings_survive_a_restart(tmp_path: Path) -> None:
     state = ViewerState(max_frames=7, speed=2.5, legend=False, ui_scale=1.25, exposure=3.0)
     state.bookmarks = {"/a/scene.pth": {"1": [1.0, 2, 3, 0.1, 0.2, 0.0, 50.0]}}
-    assert save_settings(state, tmp_path / "new", "[Docking][Data]\n") is None
+    save_settings(state, tmp_path / "new", "[Docking][Data]\n")
     other = ViewerState()
     assert load_settings(other, tmp_path / "new") == []
     assert [getattr(other, name) for name in PERSISTENT] == [getattr(state, name) for name in PERSISTENT]
@@ -80,9 +80,8 @@ def test_a_damaged_layout_is_reported_and_reset(tmp_path: Path, text: str) -> No
 
 def test_settings_that_cannot_be_saved_are_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    problem = save_settings(ViewerState(), tmp_path / "file" / "folder")
-    assert problem is not None
-    assert "could not be saved" in problem
+    with pytest.raises(RuntimeError, match="could not be saved"):
+        save_settings(ViewerState(), tmp_path / "file" / "folder")
 
 
 def test_the_environment_names_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

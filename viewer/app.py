@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ from .window import SETTLE_FRAMES, Window
 TITLE = "infnerf-view"
 FRAME_S = 1 / 60  # s between two frames at most, in motion
 SOFTWARE_FRAME_S = 1 / 30  # where the processor rasterises: it has the scene to render as well
-IDLE_WAIT_S = 3600.0  # s; every event, and the worker, ends the wait
+IDLE_WAIT_S = 0.5  # s; every event ends the wait, but Ctrl-C in the terminal only takes effect after it
 LONGEST_STEP_S = 0.1  # s of motion a single frame may stand for
 
 
@@ -202,8 +203,7 @@ class App:
         self.layout.begin(tuple(self.panels), state.show_ui, self._scale)
         dt = min(io.delta_time, FRAME_S if self._rested else LONGEST_STEP_S)
         self._rested = False
-        flying = self.moving and any(key in bindings.held(io) for key in ("forward", "back", "left", "right", "up"))
-        bindings.dispatch(io, self.actions, skip=("quit",) if flying and io.key_ctrl else ())
+        bindings.dispatch(io, self.actions)
         self._navigate(dt)
         if state.show_ui:
             self._draw_panels()
@@ -211,7 +211,8 @@ class App:
         self._apply()
         if io.want_save_ini_settings:
             io.want_save_ini_settings = False
-            self._save_settings()
+            if self.folder is not None:
+                self.session.worker.submit("settings", self._settings_writer())
 
     def _navigate(self, dt: float) -> None:
         control, state = self.control, self.state
@@ -297,18 +298,17 @@ class App:
         samples = self.picture.snapshot.accumulated if self.picture.snapshot is not None else 0
         self.session.worker.submit("screenshot", lambda: write_screenshot(Path.cwd(), pixels, metadata, samples))
 
-    def _save_settings(self) -> None:
-        if self.folder is not None and (problem := self._write_settings()):
-            self.notices.error(problem)
-
-    def _write_settings(self) -> str | None:
+    def _settings_writer(self) -> Callable[[], None]:
+        """Writes the settings as they are now, in whatever thread it is called."""
         assert self.folder is not None
-        return settings.save_settings(self.state, self.folder, self.window.imgui.save_ini_settings_to_memory())
+        folder, layout = self.folder, self.window.imgui.save_ini_settings_to_memory()
+        state = replace(self.state, bookmarks={key: dict(slots) for key, slots in self.state.bookmarks.items()})
+        return lambda: settings.save_settings(state, folder, layout)
 
     def close(self) -> None:
         """Saves the settings and gives threads and textures back."""
-        if self.folder is not None and (problem := self._write_settings()):
-            print(problem)
+        if self.folder is not None:
+            self.session.worker.submit("settings", self._settings_writer())
         self.session.close()
         self.picture.close()
 

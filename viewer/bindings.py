@@ -5,7 +5,7 @@ A key is written `ctrl+shift+x` with ImGui's names; `?` is the character, wherev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,8 +15,8 @@ MODIFIERS = ("ctrl", "shift", "alt")
 _PRINTED = {
     "left_bracket": "[",
     "right_bracket": "]",
-    "comma": ",",
-    "period": ".",
+    "comma": "Comma",
+    "period": "Period",
     "equal": "+",
     "keypad_add": "Keypad +",
     "keypad_subtract": "Keypad -",
@@ -152,7 +152,7 @@ def held(io: Any) -> set[str]:
     return {b.action for b in BINDINGS if b.hold and any(imgui.is_key_down(_imgui_key(key)) for key in b.keys)}
 
 
-def dispatch(io: Any, actions: dict[str, Callable[[], None]], skip: Iterable[str] = ()) -> list[str]:
+def dispatch(io: Any, actions: dict[str, Callable[..., None]]) -> list[str]:
     """Does the actions whose keys went down in this frame. Modifiers must match exactly. Returns what was done."""
     from imgui_bundle import imgui
 
@@ -162,7 +162,7 @@ def dispatch(io: Any, actions: dict[str, Callable[[], None]], skip: Iterable[str
     typed = {chr(code) for code in io.input_queue_characters}
     done = []
     for binding in BINDINGS:
-        if binding.hold or binding.mouse or binding.action in skip:
+        if binding.hold or binding.mouse:
             continue
         for key in binding.keys:
             modifiers, name = _parsed(key)

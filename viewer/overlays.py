@@ -91,15 +91,16 @@ def _bar(canvas: Any, x: float, y: float, content: Legend) -> None:
     for i in range(BAR_STEPS):
         red, green, blue = (content.bar[round((i + 0.5) / BAR_STEPS * (len(content.bar) - 1))] / 255).tolist()
         canvas.add_rect_filled((x + i * step, y), (x + (i + 1) * step + 0.5, y + height), theme.u32((red, green, blue)))
-    free = x  # where the last label ended: one that would touch it is left out
-    for at, label in content.ticks:
+    taken: list[tuple[float, float]] = []  # by labels; one that would touch another is left out, the ends last
+    ends = (content.ticks[0], content.ticks[-1]) if content.ticks else ()
+    for at, label in (*ends, *content.ticks[len(content.ticks) // 2 :], *content.ticks):
         tick = x + at * width
         canvas.add_line((tick, y + height), (tick, y + height + 3 * s), theme.u32(theme.MUTED))
         size = imgui.calc_text_size(label).x
         left = max(x, tick - size / 2)
-        if left >= free:
+        if all(left >= end + 6 * s or left + size + 6 * s <= start for start, end in taken):
             canvas.add_text((left, y + height + 3 * s), theme.u32(theme.MUTED), label)
-            free = left + size + 6 * s
+            taken.append((left, left + size))
 
 
 def notices(rect: Rect, messages: Notices) -> None:

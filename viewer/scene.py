@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,10 +11,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..renderer.frame import Executor
+from ..renderer.frame import Executor, FrameBuffers, RenderRequest, RenderStats
+from .worker import step_back
 
 #: Opens a checkpoint for an executor's name. Raises `ValueError` or `RuntimeError` with one sentence.
 Opener = Callable[[Path, str], "LoadedScene"]
+
+
+class BackgroundExecutor:
+    """An executor that renders behind the window: its threads give way to the window's."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._thread: int | None = None  # that has stepped back
+        self.name = executor.name
+
+    @classmethod
+    def supports(cls, model: Any) -> str | None:
+        return None
+
+    def render(
+        self, request: RenderRequest, out: FrameBuffers, cancelled: Callable[[], bool] = lambda: False
+    ) -> RenderStats:
+        if self._thread != threading.get_ident():
+            self._thread = threading.get_ident()
+            step_back()
+        return self._executor.render(request, out, cancelled)
+
+    def close(self) -> None:
+        self._executor.close()
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +128,7 @@ def open_checkpoint(path: Path, executor: str) -> LoadedScene:
     scene = LoadedScene(
         path=Path(path),
         model=opened.model,
-        executor=opened.executor,
+        executor=BackgroundExecutor(opened.executor),
         reason=opened.reason,
         view=opened.checkpoint.view,
         backend=opened.checkpoint.backend,

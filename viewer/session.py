@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ..renderer.cliutil import say
+from ..renderer.frame import Executor
 from ..renderer.scheduler import ProgressiveRenderer, Snapshot
 from .notices import Notices
-from .scene import LoadedScene, Opener
+from .scene import BackgroundExecutor, LoadedScene, Opener
 from .worker import Done, Worker
 
 
@@ -57,7 +59,7 @@ class Session:
         self.executor = name
         if self.scene is not None:
             model = self.scene.model
-            self._switching = self.worker.submit("switch", lambda: (model, *make_executor(name, model)))
+            self._switching = self.worker.submit("switch", lambda: (model, *_background(*make_executor(name, model))))
 
     def poll(self, adopt: Callable[[LoadedScene], None]) -> Snapshot | None:
         """Takes in what was finished; `adopt` gets a newly opened scene. Returns a new picture of the present scene."""
@@ -112,8 +114,14 @@ class Session:
         self.renderer.close()
         self.worker.close()
         for done in self.worker.poll():
-            if done.error is None and done.kind in ("open", "switch"):
+            if done.kind == "settings" and done.error is not None:
+                say(sentence(done.error))
+            elif done.error is None and done.kind in ("open", "switch"):
                 (done.value.executor if done.kind == "open" else done.value[1]).close()
+
+
+def _background(executor: Executor, reason: str) -> tuple[BackgroundExecutor, str]:
+    return BackgroundExecutor(executor), reason
 
 
 def sentence(error: Exception) -> str:

@@ -62,8 +62,8 @@ def load_layout(folder: Path) -> tuple[str, list[str]]:
     return text, []
 
 
-def save_settings(state: ViewerState, folder: Path, layout: str | None = None) -> str | None:
-    """Writes settings, and the layout when given. Returns None, or one sentence that says why it could not."""
+def save_settings(state: ViewerState, folder: Path, layout: str | None = None) -> None:
+    """Writes settings, and the layout when given. Raises `RuntimeError` with one sentence if it can't."""
     values = {name: getattr(state, name) for name in PERSISTENT}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,8 +71,7 @@ def save_settings(state: ViewerState, folder: Path, layout: str | None = None) -
         if layout is not None:
             _write(folder / LAYOUT, layout)
     except OSError as error:
-        return f"Settings could not be saved to {folder}: {error.strerror or error}."
-    return None
+        raise RuntimeError(f"Settings could not be saved to {folder}: {error.strerror or error}.") from error
 
 
 def _write(path: Path, text: str) -> None:

@@ -116,7 +116,7 @@ class Window:
         self.context = imgui.create_context()
         implot.create_context()
         io = imgui.get_io()
-        io.set_ini_filename("")  # the layout is the settings' business: nothing is written into the working folder
+        io.set_ini_filename(None)  # the layout is the settings' business: nothing is written into the working folder
         io.config_flags = int(io.config_flags) | int(imgui.ConfigFlags_.docking_enable)
         io.config_error_recovery_enable_assert = False  # an exception in a panel must not poison later frames
         io.config_windows_move_from_title_bar_only = True

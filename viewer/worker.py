@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+BACKGROUND_NICE = 4
+
+
+def step_back() -> None:
+    """Lowers the calling thread's priority, and that of the threads it starts, below the window's.
+
+    Where rendering takes all cores, a frame of the window would otherwise wait for its share of them. Linux has
+    priorities per thread; elsewhere this does nothing.
+    """
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICE)
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,7 @@ class Worker:
         self._thread.join()
 
     def _run(self) -> None:
+        step_back()
         while (item := self._jobs.get()) is not None:
             kind, serial, job = item
             try:

@@ -56,7 +56,7 @@ def _pose(context: Context) -> None:
     pose = in_convention(context.state.camera.c2w, fields["axes"])
     imgui.push_font(context.fonts.mono, theme.FONT_SIZE)
     imgui.push_style_color(imgui.Col_.child_bg, theme.rgba(theme.FIELD, 0.55))
-    lines = ["".join(f"{x + 0.0:9.4f}" if abs(x) < 1000 else f"{x:9.2f}" for x in row) for row in pose]
+    lines = ["".join(f"{x + 0.0:10.4f}" if abs(x) < 1000 else f"{x:10.5g}" for x in row) for row in pose]
     height = imgui.get_text_line_height_with_spacing() * len(lines) + 2 * imgui.get_style().window_padding.y
     if imgui.begin_child("##pose", (0, height), imgui.ChildFlags_.always_use_window_padding.value):
         for line in lines:

@@ -8,8 +8,9 @@ from .. import theme
 from . import Context, widgets
 
 TITLE = "Statistics"
+TICKS = {1.0: "1", 10.0: "10", 100.0: "100", 1000.0: "1 s", 10000.0: "10 s"}
 FLOOR_MS = 1.0  # of the logarithmic scale
-PLOT_HEIGHT = 120.0  # px at scale 1
+PLOT_HEIGHT = 96.0  # px at scale 1
 
 
 def draw(context: Context) -> None:
@@ -17,16 +18,17 @@ def draw(context: Context) -> None:
     monitor, scene = context.monitor, context.scene
     _plot(context)
     widgets.fact("Window", f"{monitor.window_ms:.1f} ms a frame", "The window thread's own work")
+    if scene is not None:
+        widgets.fact("Executor", scene.executor.name, scene.reason)
+    widgets.fact("Renderer", monitor.progress(context.state.max_frames))
     snapshot = monitor.snapshot
     if snapshot is not None:
         widgets.fact("Picture", f"{snapshot.width} x {snapshot.height}, {snapshot.frame_ms:.0f} ms")
         widgets.fact("Samples/ray", f"{snapshot.stats.samples / max(snapshot.stats.rays, 1):.1f}")
         if snapshot.stats.seconds > 0:
             widgets.fact("Samples/s", widgets.count(snapshot.stats.samples / snapshot.stats.seconds))
-    widgets.fact("Renderer", monitor.progress(context.state.max_frames))
     if scene is not None:
-        widgets.fact("Executor", scene.executor.name, scene.reason)
-        widgets.note(scene.reason)
+        widgets.note(f"Executor {scene.reason}")
     if snapshot is not None and snapshot.stats.stages:
         _stages(snapshot.stats.stages)
 
@@ -45,6 +47,7 @@ def _plot(context: Context) -> None:
     implot.setup_axes("", "ms", implot.AxisFlags_.no_decorations.value, implot.AxisFlags_.no_highlight.value)
     implot.setup_axis_scale(implot.ImAxis_.y1.value, implot.Scale_.log10.value)
     implot.setup_axes_limits(0, monitor.render_history.length - 1, FLOOR_MS, top, implot.Cond_.always.value)
+    implot.setup_axis_ticks(implot.ImAxis_.y1.value, list(TICKS), list(TICKS.values()), False)
     implot.setup_legend(implot.Location_.north_west.value, implot.LegendFlags_.horizontal.value)
     implot.plot_line("picture", values, spec=implot.Spec(line_color=theme.rgba(theme.ACCENT), line_weight=1.5 * scale))
     implot.plot_line("window", window, spec=implot.Spec(line_color=theme.rgba(theme.GOOD), line_weight=1.5 * scale))
