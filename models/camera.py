@@ -55,7 +55,7 @@ class Camera:
             object.__setattr__(self, name, value)
         for name in ("width", "height"):
             value = getattr(self, name)
-            if int(value) != value or not 1 <= value <= 16384:
+            if not (np.isfinite(value) and int(value) == value and 1 <= value <= 16384):
                 raise ValueError(f"Camera: {name} must be a whole number from 1 to 16384, got {value}")
             object.__setattr__(self, name, int(value))
         object.__setattr__(self, "distortion", tuple(float(d) for d in self.distortion))
