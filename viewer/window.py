@@ -51,6 +51,7 @@ class Window:
         self.headless = headless
         self.activity = SETTLE_FRAMES  # frames that still have to be drawn
         self.dropped: list[Path] = []
+        self.framebuffer_size = (0, 0)  # px; kept by a callback, since asking costs a round trip to the X server
         self._windowed: tuple[int, int, int, int] | None = None  # place before full screen
         glfw = self.glfw
         glfw.init_hint(glfw.PLATFORM, glfw.PLATFORM_NULL if headless else glfw.ANY_PLATFORM)
@@ -90,6 +91,9 @@ class Window:
         def note(*_: object) -> None:
             self.activity = SETTLE_FRAMES
 
+        def resized(_: object, width: int, height: int) -> None:
+            self.framebuffer_size, self.activity = (width, height), SETTLE_FRAMES
+
         def drop(_: object, paths: list[str]) -> None:
             self.dropped += [Path(path) for path in paths]
             self.activity = SETTLE_FRAMES
@@ -103,11 +107,12 @@ class Window:
             glfw.set_cursor_enter_callback,
             glfw.set_window_focus_callback,
             glfw.set_window_refresh_callback,
-            glfw.set_framebuffer_size_callback,
         ):
             register(handle, note)
         glfw.set_window_content_scale_callback(handle, note)
+        glfw.set_framebuffer_size_callback(handle, resized)
         glfw.set_drop_callback(handle, drop)
+        self.framebuffer_size = glfw.get_framebuffer_size(handle)
 
     def _open_imgui(self) -> None:
         from imgui_bundle import implot
@@ -122,10 +127,6 @@ class Window:
         io.config_windows_move_from_title_bar_only = True
         imgui.backends.glfw_init_for_opengl(ctypes.cast(self.handle, ctypes.c_void_p).value, True)
         imgui.backends.opengl3_init("#version 330")
-
-    @property
-    def framebuffer_size(self) -> tuple[int, int]:
-        return self.glfw.get_framebuffer_size(self.handle)
 
     @property
     def content_scale(self) -> float:

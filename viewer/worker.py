@@ -22,7 +22,9 @@ def step_back() -> None:
     """
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICE)
+            thread = threading.get_native_id()
+            process = os.getpriority(os.PRIO_PROCESS, os.getpid())  # of its main thread, the window's
+            os.setpriority(os.PRIO_PROCESS, thread, process + BACKGROUND_NICE)
 
 
 @dataclass(frozen=True)
