@@ -32,7 +32,7 @@ from .sampling import Sampling, make_sampling
 SCALES = (1, 2, 4, 8)
 MAX_SAMPLES_PER_RAY = 768
 MIN_TRANSMITTANCE = 1e-4  # samples that less light reaches get no gradient
-MIN_COVERAGE = 0.9999  # of opaque pixels that must see points' cells, for points to restrict occupancy; 0.999 left holes
+MIN_COVERAGE = 0.9999  # of opaque pixels must see points' cells for points to restrict occupancy; 0.999 left holes
 POINT_VOXELS = (256, 128, 64)  # along the root's edge: how closely points restrict occupancy, the finest that fits
 FINER_SHARE, FINER_LEVELS = 0.3, 4.0  # of rays; levels: see `Trainer.finer`
 REFRESH_EVERY = 16  # steps between occupancy refreshes
@@ -154,8 +154,8 @@ class Trainer:
     def finer(self, n: int) -> Tensor:
         """Factors [n] on the cones: most rays are answered at their own level, some up to FINER_LEVELS below it.
 
-        Without these a node that no camera sees at its own level would keep its initial weights and show as noise from close by; with
-        them it learns at least what its parent knows.
+        Without these a node that no camera sees at its own level would keep its initial weights and show as noise from
+        close by; with them it learns at least what its parent knows.
         """
         chosen = torch.rand(n, generator=self.generator) < FINER_SHARE
         return torch.exp2(-FINER_LEVELS * torch.rand(n, generator=self.generator) * chosen)
