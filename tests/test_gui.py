@@ -162,6 +162,24 @@ def test_a_panel_that_fails_is_said_and_the_others_are_drawn(viewer: Harness) ->
     assert viewer.screen().std() > 10
 
 
+def test_a_chord_that_comes_at_once_is_taken_in_before_the_window_sleeps(viewer: Harness) -> None:
+    io, key, app = viewer.imgui.get_io(), viewer.imgui.Key, viewer.app
+    for down in (True, False):  # as a fast typist or a remote desktop sends it: everything between two frames
+        io.add_key_event(key.mod_ctrl, down)
+        io.add_key_event(key.left_ctrl, down)
+        io.add_key_event(key._7, down)
+        io.add_mouse_pos_event(300.0 + down, 200.0)
+    viewer.window.activity = 1
+    frames = 0
+    while viewer.window.activity:
+        viewer.frame()
+        frames += 1
+    assert 1 < frames < 20
+    assert app.scene is not None
+    assert "7" in app.state.bookmarks[app.scene.key]
+    assert not viewer.imgui.is_key_down(key._7)
+
+
 def test_a_viewer_at_rest_draws_nothing_and_wakes_for_news(viewer: Harness) -> None:
     app = viewer.app
     viewer.settle()

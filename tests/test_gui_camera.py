@@ -183,6 +183,9 @@ def test_tab_hides_the_panels_and_the_scene_takes_their_place(viewer: Harness) -
     viewer.press(viewer.imgui.Key.tab)
     viewer.frame(2)
     assert viewer.app.scene_size == viewer.window.framebuffer_size
+    viewer.app.state.resolution, viewer.app.state.legend = 1.0, False
+    screen = viewer.screen()
+    np.testing.assert_array_equal(screen, viewer.app.read_scene_pixels())  # the picture and nothing else
     viewer.press(viewer.imgui.Key.tab)
     viewer.frame(2)
     assert viewer.app.scene_size[0] == width

@@ -144,7 +144,8 @@ class App:
             self._shot_wanted = False
             self._take_screenshot()
         self.monitor.window_frame((time.perf_counter() - start) * 1000)
-        self.window.activity = max(self.window.activity - 1, 0)
+        # ImGui takes a quick press and release in two frames: what is left must not wait for the next event.
+        self.window.activity = max(self.window.activity - 1, 1 if self.window.has_pending_input else 0)
         self.window.swap()
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:

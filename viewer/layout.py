@@ -37,8 +37,10 @@ class Layout:
         if self._build_next and show and size.x > 1 and size.y > 1:
             self._build_next = False
             _build(dock, titles, COLUMN_WIDTH * scale / size.x)
-        flags = imgui.DockNodeFlags_.passthru_central_node if show else imgui.DockNodeFlags_.keep_alive_only
-        imgui.dock_space_over_viewport(dock, viewport, flags.value)
+        flags = imgui.DockNodeFlags_.passthru_central_node.value
+        if not show:
+            flags |= imgui.DockNodeFlags_.keep_alive_only.value
+        imgui.dock_space_over_viewport(dock, viewport, flags)
         x, y, width, height = viewport.work_pos.x, viewport.work_pos.y, size.x, size.y
         node: Any = imgui.internal.dock_builder_get_central_node(dock) if show else None
         if node is not None:

@@ -129,6 +129,11 @@ class Window:
         imgui.backends.opengl3_init("#version 330")
 
     @property
+    def has_pending_input(self) -> bool:
+        """Whether events wait in ImGui's queue for another frame."""
+        return len(self.context.input_events_queue) > 0
+
+    @property
     def content_scale(self) -> float:
         """What the monitor asks interfaces to be scaled by; 1 without a display."""
         scale = self.glfw.get_window_content_scale(self.handle)[0]
