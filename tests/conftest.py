@@ -94,7 +94,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     points = rng.random((3000, 3)) * (1.0, 1.0, 0.4)
     octree = build_octree(points, np.full(len(points), 2e-3), np.zeros(3), 1.0, 32, max_depth=3)
-    config = InfNeRFConfig(resolution=32, table_size=256, occupancy_resolution=16, hidden_dim=16)
+    config = InfNeRFConfig(density_shift=-2.0, resolution=32, table_size=256, occupancy_resolution=16, hidden_dim=16)
     scene = {"aabb": [[0.0, 0.0, 0.0], [1.0, 1.0, 0.4]], "unit": "m"}
     model = InfNeRF.random(config, octree, seed=0, scene=scene, spread=2.0)
     field = {"tables": model.tables.data.half(), "mlp": model.mlp.data.half(), "occupancy": model.occupancy}

@@ -24,7 +24,7 @@ def random_octree(seed: int, max_nodes: int = 200, max_depth: int = 4) -> Octree
 
 def random_model(seed: int, patches: bool = True, half: bool = True, **overrides: Any) -> InfNeRF:
     """A model whose field varies over space; `patches`: occupancy in random blocks of cells, else full."""
-    config = InfNeRFConfig(**({"resolution": 32, "table_size": 1024} | overrides))
+    config = InfNeRFConfig(**({"resolution": 32, "table_size": 1024, "density_shift": -4.0} | overrides))
     model = InfNeRF.random(config, random_octree(seed), seed, spread=1.0)
     if patches:
         generator = torch.Generator().manual_seed(seed)
