@@ -18,8 +18,9 @@ from ..renderer.cliutil import read_camera
 from ..renderer.paths import home_camera
 from ..renderer.pngmeta import save_png
 from ..renderer.scheduler import View
-from . import bindings, overlays, settings, theme
+from . import overlays, settings, theme
 from .actions import bookmarks, make_actions
+from .bindings import Keyboard
 from .camera_control import CameraControl
 from .inputs import read_inputs
 from .layout import Layout
@@ -63,6 +64,7 @@ class App:
         self.first_camera: Camera | None = None  # where to start instead of the scene's home
         self.fields: dict[str, str] = {}  # texts being typed
         self.actions = make_actions(self)
+        self.keyboard = Keyboard(self.actions)
         self.panels = all_panels()
         self.fonts = theme.Fonts()
         self.layout = Layout(stored)
@@ -204,7 +206,7 @@ class App:
         self.layout.begin(tuple(self.panels), state.show_ui, self._scale)
         dt = min(io.delta_time, FRAME_S if self._rested else LONGEST_STEP_S)
         self._rested = False
-        bindings.dispatch(io, self.actions)
+        self.keyboard.update(io)
         self._navigate(dt)
         if state.show_ui:
             self._draw_panels()

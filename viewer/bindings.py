@@ -152,23 +152,40 @@ def held(io: Any) -> set[str]:
     return {b.action for b in BINDINGS if b.hold and any(imgui.is_key_down(_imgui_key(key)) for key in b.keys)}
 
 
-def dispatch(io: Any, actions: dict[str, Callable[..., None]]) -> list[str]:
-    """Does the actions whose keys went down in this frame. Modifiers must match exactly. Returns what was done."""
-    from imgui_bundle import imgui
+class Keyboard:
+    """Does the actions of keys that go down."""
 
-    if io.want_text_input:
-        return []
-    down = frozenset(name for name, on in zip(MODIFIERS, (io.key_ctrl, io.key_shift, io.key_alt), strict=True) if on)
-    typed = {chr(code) for code in io.input_queue_characters}
-    done = []
-    for binding in BINDINGS:
-        if binding.hold or binding.mouse:
-            continue
-        for key in binding.keys:
-            modifiers, name = _parsed(key)
-            hit = "?" in typed if key == "?" else modifiers == down and imgui.is_key_pressed(_imgui_key(name), False)
-            if hit:
-                actions[binding.action]()
-                done.append(binding.action)
-                break
-    return done
+    def __init__(self, actions: dict[str, Callable[..., None]]) -> None:
+        self._actions = actions
+        self._modifiers: frozenset[str] = frozenset()  # of the frame before
+
+    def update(self, io: Any) -> list[str]:
+        """To be called once a frame. Modifiers must match exactly. Returns what was done.
+
+        A modifier let go in the frame in which the key went down still counts: within one frame the order is unknown,
+        and whoever is that quick meant the chord.
+        """
+        from imgui_bundle import imgui
+
+        states = (io.key_ctrl, io.key_shift, io.key_alt)
+        now = frozenset(name for name, down in zip(MODIFIERS, states, strict=True) if down)
+        modifiers, self._modifiers = now | self._modifiers, now
+        if io.want_text_input:
+            return []
+        typed = {chr(code) for code in io.input_queue_characters}
+        done = []
+        for binding in BINDINGS:
+            if binding.hold or binding.mouse:
+                continue
+            for key in binding.keys:
+                wanted, name = _parsed(key)
+                hit = (
+                    key in typed
+                    if key == "?"
+                    else wanted == modifiers and imgui.is_key_pressed(_imgui_key(name), False)
+                )
+                if hit:
+                    self._actions[binding.action]()
+                    done.append(binding.action)
+                    break
+        return done
