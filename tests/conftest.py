@@ -11,10 +11,15 @@ import ctypes.util
 import functools
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from gui_harness import Harness
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -101,3 +106,19 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.pth"
     save_checkpoint(Checkpoint("infnerf", config, octree, field, model.scene), path)
     return path
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Harness]:
+    """A viewer on the analytic scene, one a module."""
+    from gui_harness import Harness
+
+    with Harness() as harness:
+        harness.open()
+        yield harness
+
+
+@pytest.fixture
+def viewer(shared: Harness) -> Harness:
+    """The module's viewer, at home and at rest."""
+    return shared.at_home()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,6 @@ from infnerf.renderer.pngmeta import read_metadata
 from infnerf.viewer import app as app_module
 
 pytestmark = pytest.mark.needs("gl")
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Harness]:
-    with Harness() as harness:
-        harness.open()
-        yield harness
-
-
-@pytest.fixture
-def viewer(shared: Harness) -> Harness:
-    """The module's viewer, at home and at rest."""
-    return shared.at_home()
 
 
 def test_a_screenshot_holds_the_picture_and_a_camera_that_other_commands_read(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,19 +11,6 @@ from gui_harness import Harness, changed
 from infnerf.renderer.resolve import VIEW_MODES
 
 pytestmark = pytest.mark.needs("gl")
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Harness]:
-    with Harness() as harness:
-        harness.open()
-        yield harness
-
-
-@pytest.fixture
-def viewer(shared: Harness) -> Harness:
-    """The module's viewer, at home and at rest."""
-    return shared.at_home()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,19 +28,6 @@ def covers(*controls: str) -> Callable[[Test], Test]:
     """Says which controls a test is about."""
     COVERED.update(controls)
     return lambda test: test
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Harness]:
-    with Harness() as harness:
-        harness.open()
-        yield harness
-
-
-@pytest.fixture
-def viewer(shared: Harness) -> Harness:
-    """The module's viewer, at home and at rest."""
-    return shared.at_home()
 
 
 def use(viewer: Harness, panel: str, act: Callable[[Any], None]) -> None:

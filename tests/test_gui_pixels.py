@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from gui_harness import QUICK, Harness, changed
@@ -13,19 +11,6 @@ from infnerf.renderer.resolve import VIEW_MODES, resolve
 from infnerf.viewer.wires import choose_nodes, clip_matrix
 
 pytestmark = pytest.mark.needs("gl")
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Harness]:
-    with Harness() as harness:
-        harness.open()
-        yield harness
-
-
-@pytest.fixture
-def viewer(shared: Harness) -> Harness:
-    """The module's viewer, at home and at rest."""
-    return shared.at_home()
 
 
 def test_the_windows_pixels_are_those_of_resolve_in_every_mode(viewer: Harness) -> None:
