@@ -107,6 +107,11 @@ class InfNeRFConfig:
         return self.occupancy_resolution**3 // 32
 
     @property
+    def node_bytes(self) -> int:
+        """Bytes of one node's row in a checkpoint: half-precision tables and MLPs, occupancy bits."""
+        return 2 * (self.n_features * self.table_size + self.mlp_size) + 4 * self.occupancy_words
+
+    @property
     def grid_resolutions(self) -> list[int]:
         """Cells along the edge per grid level, growing geometrically from base_resolution to resolution."""
         if self.n_grid_levels == 1:

@@ -106,7 +106,7 @@ class InfNeRF(nn.Module):
     @property
     def node_bytes(self) -> int:
         """Bytes of one node's row in a checkpoint: half-precision tables and MLPs, occupancy bits."""
-        return 2 * (self.tables[0].numel() + self.config.mlp_size) + 4 * self.config.occupancy_words
+        return self.config.node_bytes
 
     def gsd(self, level: Tensor | int) -> Tensor:
         """Ground sampling distance at a level: `size(level) / R`, world units, float64."""

@@ -74,10 +74,8 @@ def plan_octree(data: Dataset, config: TrainConfig) -> Octree:
     if data.points is None or len(data.points.xyz) == 0:
         raise DatasetError(f"{data.path}: training needs sparse_points.ply, found no points")
     model = config.model
-    tables = model.n_grid_levels * model.table_size * model.features_per_level
-    node_bytes = 2 * (tables + model.mlp_size) + 4 * model.occupancy_words
     overhead = 40_000 + 400 * len(data.cameras)
-    max_nodes = max(1, (config.max_bytes - overhead) // (node_bytes + 60))
+    max_nodes = max(1, (config.max_bytes - overhead) // (model.node_bytes + 60))
     return build_octree(
         data.points.xyz, data.points.footprint * config.downscale, data.scene["root_corner"], data.scene["root_size"],
         model.resolution, config.min_points, max_nodes,
