@@ -140,67 +140,76 @@ DEVICE typename P::F coarsens_at(const Scene &scene, const Ray<P> &ray, typename
     return select(level <= ray.min_level, all_f<P>(1e30f), t);
 }
 
-// Moves the rays in `need` on to their next sample. k: the next step to look at. Rays that end leave `alive`.
+// One look at step k of the rays in `need`: where it lies in occupied space the sample goes to `out` and its rays are returned;
+// the others skip ahead. k: the next step to look at. Rays that end leave `need` and `alive`.
 template <class P>
-DEVICE void next_sample(const Scene &scene, const Ray<P> &ray, typename P::M need, typename P::M &alive,
-                        typename P::I &k, Sample<P> &out) {
+DEVICE typename P::M advance(const Scene &scene, const Ray<P> &ray, typename P::M &need, typename P::M &alive,
+                             typename P::I &k, Sample<P> &out) {
     typedef typename P::F F;
     typedef typename P::I I;
     typedef typename P::M M;
     const bool jitter = ray.frame > 0;
+    const F k0 = to_float(k) + ray.offset;
+    const F ta = step_position<P>(ray, k0), tb = step_position<P>(ray, k0 + 1.0f), t = 0.5f * (ta + tb);
+    const M ended = need & (t >= ray.far);
+    alive = alive & invert(ended);
+    need = need & invert(ended);
+    if (!any(need)) return need;
+    const F base = scene.root_gsd / (ray.cone * t);
+    const F x = ray.ox + ray.lx * t, y = ray.oy + ray.ly * t, z = ray.oz + ray.lz * t;
+    F blur = all_f<P>(1.0f);
+    if (jitter) blur = exp2_of<P>(0.5f - random_of<P>(ray.pixel, to_unsigned(k), ray.frame));
+    const I wanted = clamp_level<P>(ray, floor_log2<P>(base * blur));
+    const Found<P> at = find_node<P>(scene, x, y, z, wanted);
+    const Cell<P> cell = look_up_cell<P>(scene, ray, at, t);
+    const M hit = need & cell.occupied & (t >= ray.near);
+    if (any(hit)) {
+        const F dt = larger<F>(smaller<F>(ray.growth * t, all_f<P>(ray.dt_max)), all_f<P>(ray.dt_min));
+        const float longest = ray.dt_min / gsd_at(scene, scene.depth < ray.max_level ? scene.depth : ray.max_level);
+        I stride = floor_log2<P>(gsd_at<P>(scene, at.level) * longest / dt);
+        stride = larger<I>(smaller<I>(stride, all_i<P>(MAX_STRIDE_LOG2)), all_i<P>(0));
+        const I merged = all_i<P>(1) << stride, aligned = k & -k;
+        const I steps = select((aligned == 0) | (aligned > merged), merged, aligned);
+        const F te = select(steps > 1, step_position<P>(ray, k0 + to_float(steps)), tb);
+        const F middle = 0.5f * (ta + te), shift = (middle - t) * as_float((127 + at.level) << 23);
+        const F zero = all_f<P>(0.0f), one = all_f<P>(1.0f);
+        out.t = select(hit, middle, out.t);
+        out.dt = select(hit, te - ta, out.dt);
+        out.x = select(hit, larger<F>(smaller<F>(at.x + ray.lx * shift, one), zero), out.x);
+        out.y = select(hit, larger<F>(smaller<F>(at.y + ray.ly * shift, one), zero), out.y);
+        out.z = select(hit, larger<F>(smaller<F>(at.z + ray.lz * shift, one), zero), out.z);
+        out.node = select(hit, at.node, out.node);
+        out.level = select(hit, at.level, out.level);
+        out.wanted = select(hit, wanted, out.wanted);
+        k = select(hit, k + steps, k);
+        if (!any(need & invert(hit))) return hit;
+    }
+    F leave = smaller<F>(cell.leave, coarsens_at<P>(scene, ray, at.level, jitter ? 1.41421356237f : 1.0f));
+    leave = select(cell.occupied, t, leave);  // occupied and yet no sample: still before the box
+    if (jitter) {  // the level of the steps skipped may differ by one: skip only where both are empty
+        const I finer = clamp_level<P>(ray, floor_log2<P>(base * 1.41421356237f));
+        const I coarser = clamp_level<P>(ray, floor_log2<P>(base * 0.70710678119f));
+        const Found<P> other = find_node<P>(scene, x, y, z, select(finer == wanted, coarser, finer));
+        const Cell<P> beside = look_up_cell<P>(scene, ray, other, t);
+        leave = smaller<F>(leave, coarsens_at<P>(scene, ray, other.level, 1.41421356237f));
+        leave = smaller<F>(leave, select(beside.occupied, t, beside.leave));
+    }
+    // The middle of a geometric step lies growth / 8 of a step behind its half index (to first order): arithmetic over geometric mean.
+    const F half_step = 0.5f + 0.13f * ray.growth;
+    const F skip = step_index<P>(ray, smaller<F>(larger<F>(leave, t), ray.far)) - ray.offset - half_step;
+    const I next = larger<I>(to_int(larger<F>(skip + 0.998f, all_f<P>(0.0f))), k + 1);
+    k = select(need & invert(hit), next, k);
+    return hit;
+}
+
+// Moves the rays in `need` on to their next sample, all of them before it returns. Rays that end leave `alive`.
+template <class P>
+DEVICE void next_sample(const Scene &scene, const Ray<P> &ray, typename P::M need, typename P::M &alive,
+                        typename P::I &k, Sample<P> &out) {
     NO_UNROLL
     while (any(need)) {
-        const F k0 = to_float(k) + ray.offset;
-        const F ta = step_position<P>(ray, k0), tb = step_position<P>(ray, k0 + 1.0f), t = 0.5f * (ta + tb);
-        const M ended = need & (t >= ray.far);
-        alive = alive & invert(ended);
-        need = need & invert(ended);
-        if (!any(need)) break;
-        const F base = scene.root_gsd / (ray.cone * t);
-        const F x = ray.ox + ray.lx * t, y = ray.oy + ray.ly * t, z = ray.oz + ray.lz * t;
-        F blur = all_f<P>(1.0f);
-        if (jitter) blur = exp2_of<P>(0.5f - random_of<P>(ray.pixel, to_unsigned(k), ray.frame));
-        const I wanted = clamp_level<P>(ray, floor_log2<P>(base * blur));
-        const Found<P> at = find_node<P>(scene, x, y, z, wanted);
-        const Cell<P> cell = look_up_cell<P>(scene, ray, at, t);
-        const M hit = need & cell.occupied & (t >= ray.near);
-        if (any(hit)) {
-            const F dt = larger<F>(smaller<F>(ray.growth * t, all_f<P>(ray.dt_max)), all_f<P>(ray.dt_min));
-            const float longest = ray.dt_min / gsd_at(scene, scene.depth < ray.max_level ? scene.depth : ray.max_level);
-            I stride = floor_log2<P>(gsd_at<P>(scene, at.level) * longest / dt);
-            stride = larger<I>(smaller<I>(stride, all_i<P>(MAX_STRIDE_LOG2)), all_i<P>(0));
-            const I merged = all_i<P>(1) << stride, aligned = k & -k;
-            const I steps = select((aligned == 0) | (aligned > merged), merged, aligned);
-            const F te = select(steps > 1, step_position<P>(ray, k0 + to_float(steps)), tb);
-            const F middle = 0.5f * (ta + te), shift = (middle - t) * as_float((127 + at.level) << 23);
-            const F zero = all_f<P>(0.0f), one = all_f<P>(1.0f);
-            out.t = select(hit, middle, out.t);
-            out.dt = select(hit, te - ta, out.dt);
-            out.x = select(hit, larger<F>(smaller<F>(at.x + ray.lx * shift, one), zero), out.x);
-            out.y = select(hit, larger<F>(smaller<F>(at.y + ray.ly * shift, one), zero), out.y);
-            out.z = select(hit, larger<F>(smaller<F>(at.z + ray.lz * shift, one), zero), out.z);
-            out.node = select(hit, at.node, out.node);
-            out.level = select(hit, at.level, out.level);
-            out.wanted = select(hit, wanted, out.wanted);
-            k = select(hit, k + steps, k);
-            need = need & invert(hit);
-            if (!any(need)) break;
-        }
-        F leave = smaller<F>(cell.leave, coarsens_at<P>(scene, ray, at.level, jitter ? 1.41421356237f : 1.0f));
-        leave = select(cell.occupied, t, leave);  // occupied and yet no sample: still before the box
-        if (jitter) {  // the level of the steps skipped may differ by one: skip only where both are empty
-            const I finer = clamp_level<P>(ray, floor_log2<P>(base * 1.41421356237f));
-            const I coarser = clamp_level<P>(ray, floor_log2<P>(base * 0.70710678119f));
-            const Found<P> other = find_node<P>(scene, x, y, z, select(finer == wanted, coarser, finer));
-            const Cell<P> beside = look_up_cell<P>(scene, ray, other, t);
-            leave = smaller<F>(leave, coarsens_at<P>(scene, ray, other.level, 1.41421356237f));
-            leave = smaller<F>(leave, select(beside.occupied, t, beside.leave));
-        }
-        // The middle of a geometric step lies growth / 8 of a step behind its half index (to first order): arithmetic over geometric mean.
-        const F half_step = 0.5f + 0.13f * ray.growth;
-        const F skip = step_index<P>(ray, smaller<F>(larger<F>(leave, t), ray.far)) - ray.offset - half_step;
-        const I next = larger<I>(to_int(larger<F>(skip + 0.998f, all_f<P>(0.0f))), k + 1);
-        k = select(need, next, k);
+        const typename P::M hit = advance<P>(scene, ray, need, alive, k, out);
+        need = need & invert(hit);
     }
 }
 

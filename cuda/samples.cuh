@@ -51,17 +51,18 @@ DEVICE void march_packet(const Scene &scene, const Rays &rays, int first, int li
     I count = all_i<P>(0);
     Sample<P> s = Sample<P>();
     NO_UNROLL
-    while (any(alive)) {
-        next_sample<P>(scene, ray, alive, alive, k, s);
+    while (any(alive)) {  // nothing is shaded here, so no lane waits for another's sample
+        M looking = alive;
+        const M hit = advance<P>(scene, ray, looking, alive, k, s);
         for (int l = 0; out && l < P::W; l++) {
-            if (!lane(alive, l) || first + l >= rays.n) continue;
+            if (!lane(hit, l) || first + l >= rays.n) continue;
             const int at = starts[first + l] + lane(count, l);
             out->ray_indices[at] = first + l;
             out->t[at] = lane(s.t, l), out->dt[at] = lane(s.dt, l);
             out->local[3 * at] = lane(s.x, l), out->local[3 * at + 1] = lane(s.y, l), out->local[3 * at + 2] = lane(s.z, l);
             out->node[at] = lane(s.node, l), out->level[at] = lane(s.level, l), out->wanted[at] = lane(s.wanted, l);
         }
-        count = select(alive, count + 1, count);
+        count = select(hit, count + 1, count);
         alive = alive & (count < limit);
     }
     for (int l = 0; l < P::W && first + l < rays.n; l++) counts[first + l] = lane(count, l);
