@@ -25,13 +25,6 @@ ROOT = Path(__file__).resolve().parents[1]
 WIDTH, HEIGHT = 1280, 720
 
 
-def commit() -> str:
-    result = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return result.stdout.strip() or "unknown"
-
-
 def row(name: str, value: str, target: str) -> None:
     print(f"{name:<44} {value:>22}   {target}", flush=True)
 
@@ -158,7 +151,7 @@ def main() -> None:
     parser.add_argument("checkpoint", nargs="?", type=Path, default=ROOT / "assets" / "demo.pth")
     parser.add_argument("--seconds", type=float, default=6.0)
     arguments = parser.parse_args()
-    from infnerf.renderer.bench import machine
+    from infnerf.renderer.bench import commit, machine
     from infnerf.viewer.app import App
     from infnerf.viewer.window import Window
 

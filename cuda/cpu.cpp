@@ -92,7 +92,8 @@ template <class P> static void backward_nodes(const Scene &scene, const FieldSam
     constexpr int largest = (MAX_FEATURES + 1) * MAX_HIDDEN + (MAX_HIDDEN + 1) * MAX_GEO +
                             (MAX_GEO + MAX_SH + 1) * MAX_HIDDEN + (MAX_HIDDEN + 1) * 3;
     typename P::F d_weights[largest];
-    for (int i = 0; i < n; i++) field_backward_node<P, FloatTable>(scene, s, nodes[i], d_weights);
+    Backward<P> packets[BACKWARD_BATCH];
+    for (int i = 0; i < n; i++) field_backward_node<P, FloatTable>(scene, s, nodes[i], packets, d_weights);
 }
 
 // Tables are float here: training keeps its own master copy. No node may be in two threads' lists at once.

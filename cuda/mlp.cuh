@@ -49,15 +49,33 @@ DEVICE void dense_backward_input(const float *weights, int n_in, int n_out, cons
     }
 }
 
-// d_weights += outer(in, d_out), d_bias += d_out, kept per lane; the caller sums the lanes
-template <class P>
+// d_weights += outer(in, d_out), d_bias += d_out, kept per lane; the caller sums the lanes. BATCH packets at once, `stride`
+// apart, and two rows at a time: the sums are more than the first cache holds, so each is fetched once for eight multiply-adds.
+template <class P, int BATCH>
 DEVICE void dense_backward_weights(int n_in, int n_out, const typename P::F *in, const typename P::F *d_out,
-                                   typename P::F *d_weights) {
-    for (int i = 0; i < n_in; i++) {
-        typename P::F *row = d_weights + i * n_out;
-        for (int o = 0; o < n_out; o++) row[o] += in[i] * d_out[o];
+                                   int stride, typename P::F *d_weights) {
+    typedef typename P::F F;
+    int i = 0;
+    NO_UNROLL
+    for (; i + 2 <= n_in; i += 2) {
+        F *row = d_weights + i * n_out, x[BATCH], y[BATCH];
+        UNROLL for (int b = 0; b < BATCH; b++) x[b] = in[b * stride + i], y[b] = in[b * stride + i + 1];
+        NO_UNROLL
+        for (int o = 0; o < n_out; o++) {
+            F first = row[o], second = row[n_out + o];
+            UNROLL for (int b = 0; b < BATCH; b++) {
+                const F d = d_out[b * stride + o];
+                first += x[b] * d;
+                second += y[b] * d;
+            }
+            row[o] = first, row[n_out + o] = second;
+        }
     }
-    for (int o = 0; o < n_out; o++) d_weights[n_in * n_out + o] += d_out[o];
+    for (; i < n_in; i++)
+        for (int b = 0; b < BATCH; b++)
+            for (int o = 0; o < n_out; o++) d_weights[i * n_out + o] += in[b * stride + i] * d_out[b * stride + o];
+    for (int b = 0; b < BATCH; b++)
+        for (int o = 0; o < n_out; o++) d_weights[n_in * n_out + o] += d_out[b * stride + o];
 }
 
 // Real spherical harmonics of a unit direction, bands 0 .. degree - 1 (Sloan 2013). Twin: models/mlp.py.

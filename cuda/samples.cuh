@@ -124,31 +124,57 @@ DEVICE void encode_backward(const Scene &scene, float *row, const typename P::F 
     }
 }
 
-// Gradients of one packet: into d_weights (per lane) and the node's tables. d_x and d_color: of density MLP's first output
-// and of the colour MLP's outputs before the sigmoid.
-template <class P>
-DEVICE void backward_packet(const Scene &scene, const Layers &at, const float *mlp, const Activations<P> &a,
-                            const typename P::F *position, typename P::F d_x, const typename P::F *d_color,
-                            typename P::F *d_weights, float *d_row) {
+constexpr int BACKWARD_BATCH = 4;  // packets
+
+// One packet on its way back: what the forward pass left, and the gradients layer by layer.
+template <class P> struct Backward {
+    typedef typename P::F F;
+    Activations<P> a;
+    F position[3], d_color[3];  // d_color: of the colour MLP's outputs before the sigmoid
+    F d_color_hidden[MAX_HIDDEN], d_density[MAX_GEO + 1], d_density_hidden[MAX_HIDDEN];
+};
+
+// Runs one packet forward again and its gradients back to the grid's features, which go into the node's tables.
+template <class P, class Table>
+DEVICE void backward_packet(const Scene &scene, const Layers &at, const FieldSamples &s, int node, typename P::I index,
+                            int n, Backward<P> &p, float *d_row) {
     typedef typename P::F F;
     const F zero = all_f<P>(0.0f);
-    const int n_features = scene.n_grid_levels * scene.features, n_sh = scene.sh_degree * scene.sh_degree;
-    F d_hidden[MAX_HIDDEN], d_in[MAX_GEO + MAX_FEATURES], d_density[MAX_GEO + 1];
-    dense_backward_weights<P>(scene.hidden, 3, a.color_hidden, d_color, d_weights + at.color_out);
-    dense_backward_input<P>(mlp + at.color_out, scene.hidden, 3, d_color, d_hidden);
-    for (int h = 0; h < scene.hidden; h++) d_hidden[h] = select(a.color_hidden[h] > 0.0f, d_hidden[h], zero);
-    dense_backward_weights<P>(scene.geo + n_sh, scene.hidden, a.color_in, d_hidden, d_weights + at.color_hidden);
-    dense_backward_input<P>(mlp + at.color_hidden, scene.geo, scene.hidden, d_hidden, d_density + 1);
-    d_density[0] = d_x;
-    dense_backward_weights<P>(scene.hidden, scene.geo + 1, a.density_hidden, d_density, d_weights + at.density_out);
-    dense_backward_input<P>(mlp + at.density_out, scene.hidden, scene.geo + 1, d_density, d_hidden);
-    for (int h = 0; h < scene.hidden; h++) d_hidden[h] = select(a.density_hidden[h] > 0.0f, d_hidden[h], zero);
-    dense_backward_weights<P>(n_features, scene.hidden, a.features, d_hidden, d_weights + at.density_hidden);
-    dense_backward_input<P>(mlp + at.density_hidden, n_features, scene.hidden, d_hidden, d_in);
+    const float *mlp = scene.mlp + (u64)node * scene.mlp_size;
+    const int n_features = scene.n_grid_levels * scene.features;
+    F rgb[3], real = zero, d_features[MAX_FEATURES];  // real: 1 in lanes that hold a sample, 0 in those that pad the packet
+    load_samples<P>(scene, s, index, p.a, p.position);
+    const F sigma = shade<P, Table>(scene, node, scene.level[node], p.position[0], p.position[1], p.position[2], p.a, rgb);
+    for (int l = 0; l < n; l++) set_lane(real, l, 1.0f);
+    for (int c = 0; c < 3; c++) p.d_color[c] = gather(s.d_rgb, index * 3 + c) * rgb[c] * (1.0f - rgb[c]) * real;
+    const typename P::M limited = p.a.density_out[0] + scene.density_shift > MAX_LOG_DENSITY;
+    p.d_density[0] = select(limited, zero, gather(s.d_sigma, index) * sigma * real);
+    dense_backward_input<P>(mlp + at.color_out, scene.hidden, 3, p.d_color, p.d_color_hidden);
+    for (int h = 0; h < scene.hidden; h++)
+        p.d_color_hidden[h] = select(p.a.color_hidden[h] > 0.0f, p.d_color_hidden[h], zero);
+    dense_backward_input<P>(mlp + at.color_hidden, scene.geo, scene.hidden, p.d_color_hidden, p.d_density + 1);
+    dense_backward_input<P>(mlp + at.density_out, scene.hidden, scene.geo + 1, p.d_density, p.d_density_hidden);
+    for (int h = 0; h < scene.hidden; h++)
+        p.d_density_hidden[h] = select(p.a.density_hidden[h] > 0.0f, p.d_density_hidden[h], zero);
+    dense_backward_input<P>(mlp + at.density_hidden, n_features, scene.hidden, p.d_density_hidden, d_features);
     if (scene.features == 2)
-        encode_backward<P, 2>(scene, d_row, position, d_in);
+        encode_backward<P, 2>(scene, d_row, p.position, d_features);
     else
-        encode_backward<P, 4>(scene, d_row, position, d_in);
+        encode_backward<P, 4>(scene, d_row, p.position, d_features);
+}
+
+// Adds what N packets say of a node's MLPs to d_weights, per lane.
+template <class P, int N>
+DEVICE void add_weight_gradients(const Scene &scene, const Layers &at, const Backward<P> *p, typename P::F *d_weights) {
+    const int stride = sizeof(Backward<P>) / sizeof(typename P::F);
+    const int n_features = scene.n_grid_levels * scene.features, n_sh = scene.sh_degree * scene.sh_degree;
+    dense_backward_weights<P, N>(scene.hidden, 3, p->a.color_hidden, p->d_color, stride, d_weights + at.color_out);
+    dense_backward_weights<P, N>(scene.geo + n_sh, scene.hidden, p->a.color_in, p->d_color_hidden, stride,
+                                 d_weights + at.color_hidden);
+    dense_backward_weights<P, N>(scene.hidden, scene.geo + 1, p->a.density_hidden, p->d_density, stride,
+                                 d_weights + at.density_out);
+    dense_backward_weights<P, N>(n_features, scene.hidden, p->a.features, p->d_density_hidden, stride,
+                                 d_weights + at.density_hidden);
 }
 
 // The next up to W samples of a node with a gradient that is not zero; returns how many.
@@ -165,11 +191,10 @@ DEVICE int next_with_gradient(const FieldSamples &s, int &cursor, int end, typen
 }
 
 template <class P, class Table>
-DEVICE void field_backward_node(const Scene &scene, const FieldSamples &s, int node, typename P::F *d_weights) {
-    typedef typename P::F F;
+DEVICE void field_backward_node(const Scene &scene, const FieldSamples &s, int node, Backward<P> *packets,
+                                typename P::F *d_weights) {
     const int end = s.starts[node + 1];
-    int cursor = s.starts[node];
-    const float *mlp = scene.mlp + (u64)node * scene.mlp_size;
+    int cursor = s.starts[node], waiting = 0;
     const Layers at = layers_of(scene);
     float *d_row = s.d_tables + (u64)node * scene.n_grid_levels * scene.table_size * scene.features;
     for (int i = 0; i < scene.mlp_size; i++) d_weights[i] = all_f<P>(0.0f);
@@ -177,17 +202,12 @@ DEVICE void field_backward_node(const Scene &scene, const FieldSamples &s, int n
     typename P::I index = all_i<P>(0);
     while (const int n = next_with_gradient<P>(s, cursor, end, index)) {
         touched = true;
-        Activations<P> a;
-        F position[3], rgb[3], d_color[3];
-        load_samples<P>(scene, s, index, a, position);
-        const F sigma = shade<P, Table>(scene, node, scene.level[node], position[0], position[1], position[2], a, rgb);
-        F real = all_f<P>(0.0f);  // 1 in lanes that hold a sample, 0 in those that pad the packet
-        for (int l = 0; l < n; l++) set_lane(real, l, 1.0f);
-        for (int c = 0; c < 3; c++) d_color[c] = gather(s.d_rgb, index * 3 + c) * rgb[c] * (1.0f - rgb[c]) * real;
-        const typename P::M limited = a.density_out[0] + scene.density_shift > MAX_LOG_DENSITY;
-        const F d_x = select(limited, all_f<P>(0.0f), gather(s.d_sigma, index) * sigma * real);
-        backward_packet<P>(scene, at, mlp, a, position, d_x, d_color, d_weights, d_row);
+        backward_packet<P, Table>(scene, at, s, node, index, n, packets[waiting++], d_row);
+        if (waiting < BACKWARD_BATCH) continue;
+        add_weight_gradients<P, BACKWARD_BATCH>(scene, at, packets, d_weights);
+        waiting = 0;
     }
+    for (int i = 0; i < waiting; i++) add_weight_gradients<P, 1>(scene, at, packets + i, d_weights);
     if (!touched) return;
     float *d_mlp = s.d_mlp + (u64)node * scene.mlp_size;
     for (int i = 0; i < scene.mlp_size; i++) d_mlp[i] += sum_lanes(d_weights[i]);

@@ -24,7 +24,6 @@ struct Scene {
     int mlp_size, occupancy_resolution, occupancy_words;
     int grid_resolution[MAX_GRID_LEVELS];
     float root_size, root_gsd, density_shift;
-    float corner[3];          // of the root, world
     float aabb[6];            // minimum and maximum of what may be occupied, root-local in [0, 1]
 };
 

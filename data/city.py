@@ -131,7 +131,7 @@ def _prepare(out: Path, overwrite: bool) -> None:
         if out.is_dir() and any(out.iterdir()):
             if not overwrite:
                 raise DatasetError(
-                    f"{out}: expected an empty or new folder, found files in it: give another, or allow overwriting"
+                    f"{out}: expected an empty or new folder, found files in it: give another, or --overwrite"
                 )
             for name in _OURS:
                 if (out / name).is_dir():

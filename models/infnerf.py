@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .config import InfNeRFConfig
+from .empty_space import EmptySpace
 from .hash_grid import encode
 from .marching import MarchSettings, PackedSamples, march
 from .mlp import NodeTiles, dense, spherical_harmonics
@@ -159,12 +160,17 @@ class InfNeRF(nn.Module):
         gsd = self.gsd(self.octree.level.to(node.device)[node]).to(local)
         return torch.exp((raw[:, 0] + config.density_shift).clamp(max=MAX_LOG_DENSITY)) / gsd, rgb
 
+    def empty_space(self) -> EmptySpace:
+        """Of the occupancy as it is now."""
+        return EmptySpace(self.octree, self.occupancy, self.config.occupancy_resolution)
+
     def march(
-        self, origins: Tensor, directions: Tensor, cones: Tensor, counters: Tensor, settings: MarchSettings
-    ) -> PackedSamples:
-        """Samples of rays with root-local `origins` (see `to_local`)."""
+        self, origins: Tensor, directions: Tensor, cones: Tensor, counters: Tensor, settings: MarchSettings,
+        space: EmptySpace | None = None,
+    ) -> PackedSamples:  # fmt: skip
+        """Samples of rays with root-local `origins` (see `to_local`); sooner with the `empty_space()` of now."""
         config = self.config
         return march(
             self.octree, self.occupancy, config.occupancy_resolution, config.resolution,
-            self.local_aabb(origins.dtype), origins, directions, cones, counters, settings,
+            self.local_aabb(origins.dtype), origins, directions, cones, counters, settings, space,
         )  # fmt: skip

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .empty_space import EmptySpace
 from .octree import MAX_DEPTH, Octree, floor_log2
 
 MAX_STRIDE_LOG2 = 5
+SPAN = 1 << MAX_STRIDE_LOG2  # steps that are passed over together where all of them are in empty space
 #: Numbers of the "samples" that the generator gives to a pixel's own jitters; `cuda/` uses the same.
 JITTER_X, JITTER_Y, JITTER_STEP = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
 
@@ -106,6 +108,7 @@ def march(
     cones: Tensor,  # [n_rays] radius at unit distance
     counters: Tensor,  # [n_rays] int64, pixel numbers for the generator
     settings: MarchSettings,
+    space: EmptySpace | None = None,  # of this occupancy: the same samples, sooner
 ) -> PackedSamples:
     """All samples of the rays, through everything (no early stop).
 
@@ -125,8 +128,10 @@ def march(
     first = (steps.index(near) - offset - 1).clamp(min=0).long()
     count = torch.where(near < far, (steps.index(far.clamp(min=0)) - offset + 1).ceil().long() - first, 0).clamp(min=0)
 
-    ray = torch.repeat_interleave(count)
-    k = torch.arange(len(ray), device=ray.device) - (count.cumsum(0) - count)[ray] + first[ray]
+    if space is None:
+        ray, k = _ranges(first, count)
+    else:
+        ray, k = _steps_near_matter(steps, first, count, offset, origins, local_d, octree.root_size, space)
     start = k.to(cones) + offset[ray]
     ta, tb = steps.at(ray, start), steps.at(ray, start + 1)
     t = 0.5 * (ta + tb)
@@ -155,11 +160,36 @@ def march(
     return PackedSamples(ray, middle, te - ta[taken], moved, node, level, wanted[taken])
 
 
+def _ranges(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole numbers first .. first + count - 1 of every row, behind each other: (row, number)."""
+    row = torch.repeat_interleave(count)
+    return row, torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row] + first[row]
+
+
+def _steps_near_matter(
+    steps: _Steps, first: Tensor, count: Tensor, offset: Tensor, origins: Tensor, local_d: Tensor, root_size: float,
+    space: EmptySpace,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """`_ranges(first, count)` without the aligned spans of SPAN steps that lie in empty space all along.
+
+    Whole spans, so that a merged step and those it swallows stay together.
+    """
+    end = first + count
+    low = first // SPAN
+    ray, span = _ranges(low, torch.where(count > 0, (end + SPAN - 1) // SPAN - low, 0))
+    start = (span * SPAN).to(offset) + offset[ray]
+    ta, tb = steps.at(ray, start), steps.at(ray, start + SPAN)
+    middle, half = 0.5 * (ta + tb), 0.5 * (tb - ta)
+    near = space.matter_within(origins[ray] + local_d[ray] * middle[:, None], half / root_size)
+    ray = ray[near].repeat_interleave(SPAN)
+    k = (span[near][:, None] * SPAN + torch.arange(SPAN, device=span.device)).view(-1)
+    inside = (k >= first[ray]) & (k < end[ray])
+    return ray[inside], k[inside]
+
+
 def to_node(octree: Octree, position: Tensor, node: Tensor, level: Tensor) -> Tensor:
     """Root-local positions [n, 3] -> positions in their nodes' cubes, clamped to [0, 1]. Exact where the descent is."""
-    corner = (octree.corner.double() - octree.corner[0].double()) / octree.root_size
-    scale = 2.0**octree.depth  # corners are whole multiples of the smallest node: drop the rounding of world units
-    corner = (torch.round(corner * scale) / scale).to(position.device, position.dtype)
+    corner = octree.local_corner().to(position.device, position.dtype)
     return ((position.clamp(0.0, 1.0) - corner[node]) * torch.exp2(level.to(position))[:, None]).clamp(0.0, 1.0)
 
 

@@ -98,6 +98,15 @@ class Octree:
         """Nodes per level, root first."""
         return torch.bincount(self.level.long()).tolist()
 
+    def local_corner(self) -> Tensor:
+        """Minimum corners of all cubes, root-local, [n_nodes, 3] float64.
+
+        Whole multiples of the smallest node: the rounding of world units is dropped.
+        """
+        corner = (self.corner.double() - self.corner[0].double()) / self.root_size
+        scale = 2.0**self.depth
+        return torch.round(corner * scale) / scale
+
     def boxes(self) -> tuple[np.ndarray, np.ndarray]:
         """Minimum corners [n_nodes, 3] and edges [n_nodes] of all cubes, float64."""
         return self.corner.double().numpy(), self.size(self.level).numpy()

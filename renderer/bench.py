@@ -5,10 +5,11 @@ Executors side by side on the same frames, in turn, with the share of the machin
 
 from __future__ import annotations
 
-import os
 import platform
+import subprocess
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,16 @@ def machine() -> dict[str, Any]:
     except OSError:
         pass
     return {"cpu": name, "threads": n_threads(), "torch": torch.__version__, "python": platform.python_version()}
+
+
+def commit() -> str:
+    """The commit that this code stands on, `-dirty` with changes; `unknown` outside a repository."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return "unknown"
+    return result.stdout.strip() or "unknown"
 
 
 def peak_flops() -> float:
@@ -77,7 +88,7 @@ def _measure(executor: Executor, request: RenderRequest) -> tuple[float, FrameBu
 def run_bench(model: InfNeRF, size: tuple[int, int], names: Sequence[str]) -> dict[str, Any]:
     """Renders the bench views with each executor, in turn, and prints a table.
 
-    Returns {"machine", "size", "views", "peak_gflops", "executors": [{"executor", "frame_ms", "samples_per_second",
+    Returns {"machine", "commit", "size", "views", "peak_gflops", "executors": [{"executor", "frame_ms", "samples_per_second",
     "peak_share", ...}], "ratios": {...}}; `frame_ms` is the mean over the views of each view's fastest round.
     """
     executors = {name: make_executor(name, model) for name in names}
@@ -98,7 +109,7 @@ def run_bench(model: InfNeRF, size: tuple[int, int], names: Sequence[str]) -> di
     peak = peak_flops() if "cpu" in names else 0.0
     rows = [_row(name, executors[name][1], seconds[name], samples[name], peak, model) for name in names]
     result: dict[str, Any] = {
-        "machine": machine(), "commit": os.environ.get("INFNERF_COMMIT", ""), "size": list(size),
+        "machine": machine(), "commit": commit(), "size": list(size),
         "views": [name for name, _ in views], "peak_gflops": peak / 1e9, "executors": rows,
     }  # fmt: skip
     if len(names) > 1:
@@ -135,7 +146,8 @@ def _ratios(
 
 def _print(result: dict[str, Any]) -> None:
     about = result["machine"]
-    say(f"{about['cpu']}, {about['threads']} threads, torch {about['torch']}, {result['size'][0]}x{result['size'][1]}")
+    size = "x".join(map(str, result["size"]))
+    say(f"{about['cpu']}, {about['threads']} threads, torch {about['torch']}, {size}, commit {result['commit']}")
     say(f"views: {', '.join(result['views'])}")
     for row in result["executors"]:
         share = (

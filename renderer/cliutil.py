@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -172,10 +173,17 @@ def check_output(path: Path | None) -> None:
 
 @contextlib.contextmanager
 def progress_bar(description: str, total: float) -> Iterator[Callable[[float, str], None]]:
-    """A progress bar with the time left; yields `advance(done, note)`, `done` in units of `total`."""
+    """A progress bar with the time left (lines of text where stderr is no terminal).
+
+    Yields `advance(done, note)`, `done` in units of `total`.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield progress_lines(description, total)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -185,9 +193,28 @@ def progress_bar(description: str, total: float) -> Iterator[Callable[[float, st
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=console) as progress:
         task = progress.add_task(description, total=total, note="")
         yield lambda done, note="": progress.update(task, completed=done, note=note)
+
+
+def progress_lines(description: str, total: float, every: float = 30.0) -> Callable[[float, str], None]:
+    """What a log gets instead of a bar: a line at each tenth of the work, at most one in `every` seconds, and the last.
+
+    Returns `advance(done, note)` as `progress_bar` does.
+    """
+    began, told, tenth = time.monotonic(), -math.inf, 0
+
+    def advance(done: float, note: str = "") -> None:
+        nonlocal told, tenth
+        share, now = done / total, time.monotonic()
+        if int(10 * share) <= tenth or (now - told < every and share < 1):
+            return
+        told, tenth = now, int(10 * share)
+        left = (now - began) * (1 - share) / max(share, 1e-9)
+        say(f"{description} {100 * share:3.0f} %, {now - began:.0f} s, {left:.0f} s left{', ' if note else ''}{note}")
+
+    return advance
 
 
 def say(text: str) -> None:

@@ -9,9 +9,12 @@ sources'; one compiled earlier into the user's cache; one compiled now. With non
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
+import sys
+import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +28,7 @@ from . import kernel_build
 
 CUDA_DIR = Path(__file__).resolve().parents[1] / "cuda"
 MAX_GRID_LEVELS = 16
+NICENESS = 5  # of worker threads, above the process's own
 
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
 
@@ -36,7 +40,6 @@ class SceneStruct(ctypes.Structure):
         *[(name, _I) for name in ("hidden", "geo", "sh_degree", "mlp_size", "occupancy_resolution", "occupancy_words")],
         ("grid_resolution", _I * MAX_GRID_LEVELS),
         *[(name, _F) for name in ("root_size", "root_gsd", "density_shift")],
-        ("corner", _F * 3),
         ("aabb", _F * 6),
     ]
 
@@ -142,7 +145,15 @@ def n_threads() -> int:
 @functools.cache
 def thread_pool() -> ThreadPoolExecutor:
     """Kernels' worker threads, one a core, shared by all executors."""
-    return ThreadPoolExecutor(n_threads(), thread_name_prefix="kernel")
+    return ThreadPoolExecutor(n_threads(), thread_name_prefix="kernel", initializer=_step_back)
+
+
+def _step_back() -> None:
+    """Lets a window's thread have a core as soon as it wants one: workers wait for less, and there is one a core."""
+    if sys.platform == "linux":  # elsewhere priorities belong to whole processes
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
 
 
 def run_parallel(function: Any, calls: Iterable[tuple[Any, ...]]) -> None:
@@ -233,7 +244,6 @@ class SceneArrays:
         s.grid_resolution[: config.n_grid_levels] = config.grid_resolutions
         s.root_size, s.root_gsd = octree.root_size, octree.root_size / config.resolution
         s.density_shift = config.density_shift
-        s.corner[:] = octree.corner[0].tolist()
         s.aabb[:] = model.local_aabb().flatten().tolist()
         self.struct = s
 

@@ -51,11 +51,17 @@ class OpenScene:
         request = RenderRequest(camera, lod_bias=lod_bias)
         return render_accumulated(self.executor, request, samples, progress=progress)
 
-    def picture(self, buffers: FrameBuffers, view: str = "rgb", exposure: float = 0.0) -> NDArray[np.uint8]:
-        """[H, W, 3] of a view mode, by the window's own resolve step. Raises `ValueError` for an unknown mode."""
+    def picture(
+        self, buffers: FrameBuffers, camera: Camera, view: str = "rgb", exposure: float = 0.0
+    ) -> NDArray[np.uint8]:
+        """[H, W, 3] of a view mode, by the window's own resolve step. Raises `ValueError` for an unknown mode.
+
+        `camera` is the one that `buffers` were rendered with.
+        """
         from .resolve import ResolveSettings, resolve
 
-        return resolve(buffers, replace(ResolveSettings.for_model(self.model), mode=view, exposure=exposure))
+        settings = ResolveSettings.for_model(self.model, view, camera.position)
+        return resolve(buffers, replace(settings, exposure=exposure))
 
 
 def open_scene(path: str | os.PathLike[str], executor: str = "auto") -> OpenScene:

@@ -62,21 +62,31 @@ class ResolveSettings:
     srgb_input: bool = False  # the colours are sRGB values, as the images were when trained on (scene "color_space")
 
     @classmethod
-    def for_model(cls, model: SceneModel, mode: str = "rgb") -> ResolveSettings:
-        """Settings that suit a scene: its background, its colour space, its size as the range of depth."""
+    def for_model(cls, model: SceneModel, mode: str = "rgb", eye: NDArray | None = None) -> ResolveSettings:
+        """Settings that suit a scene: its background, its colour space, its distances from `eye` [3] (else from its
+        middle)."""
         scene = model.scene
         srgb = scene["color_space"] == "srgb"
         background = np.asarray(scene["background"], np.float64)
         red, green, blue = (srgb_decode(background) if srgb else background).tolist()
-        low, high = np.asarray(scene["aabb"], np.float64)
-        diagonal = float(np.linalg.norm(high - low))
+        box = np.asarray(scene["aabb"], np.float64)
         return cls(
             mode=mode,
             background=(red, green, blue),
-            depth_range=(diagonal / 200, diagonal),
+            depth_range=depth_range(box, box.mean(0) if eye is None else eye),
             level_range=(0, model.octree.depth),
             srgb_input=srgb,
         )
+
+
+def depth_range(box: NDArray, eye: NDArray) -> tuple[float, float]:
+    """The nearest and farthest that `box` [2, 3] can be seen from `eye` [3]; from inside it, a hundredth and all of it.
+
+    A function of the pose alone: colours don't flicker from picture to picture, and headless they are the window's.
+    """
+    far = float(np.linalg.norm(np.maximum(np.abs(box[0] - eye), np.abs(box[1] - eye))))
+    near = float(np.linalg.norm(np.maximum(np.maximum(box[0] - eye, eye - box[1]), 0.0)))
+    return max(near, far / 100), far
 
 
 def uniforms(settings: ResolveSettings) -> dict[str, bool | int | float | tuple[float, ...]]:

@@ -39,6 +39,7 @@ class TorchExecutor:
 
     def __init__(self, model: InfNeRF, dtype: torch.dtype = torch.float32) -> None:
         self.model, self.dtype = model, dtype
+        self.space = model.empty_space()
 
     @classmethod
     def supports(cls, model: object) -> str | None:
@@ -77,7 +78,7 @@ class TorchExecutor:
         origin = torch.from_numpy(request.camera.position.copy())[None]
         origins = self.model.to_local(origin).to(self.dtype).expand(len(column), 3)
         marked = time.perf_counter()
-        samples = self.model.march(origins, directions, cones, counters, settings)
+        samples = self.model.march(origins, directions, cones, counters, settings, self.space)
         stats.stages["march"] += time.perf_counter() - marked
         marked = time.perf_counter()
         pixels = self._shade(samples, rays, stats)

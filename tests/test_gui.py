@@ -110,7 +110,7 @@ def test_a_real_checkpoint_is_shown_as_headless_work_shows_it(viewer: Harness, t
         camera = snapshot.view.camera.resized(snapshot.width, snapshot.height)
         with open_scene(tiny_checkpoint, scene.executor.name) as headless:
             buffers, _ = headless.render(camera, samples=app.state.max_frames)
-            expected = headless.picture(buffers)
+            expected = headless.picture(buffers, camera)
         assert np.abs(pixels.astype(int) - expected).max() <= 1
     finally:
         app.session.opener, app.state.resolution = opener, QUICK["resolution"]

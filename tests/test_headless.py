@@ -83,7 +83,7 @@ def test_a_still_is_the_accumulated_view_through_the_resolve_step(
     with open_scene(tiny_checkpoint) as scene:
         camera = home_camera(scene.model.scene, scene.checkpoint.view, *SIZE)
         buffers, _ = render_accumulated(scene.executor, RenderRequest(camera), 2)
-        expected = resolve(buffers, ResolveSettings.for_model(scene.model, mode))
+        expected = resolve(buffers, ResolveSettings.for_model(scene.model, mode, camera.position))
     np.testing.assert_array_equal(np.asarray(Image.open(out)), expected)
 
 

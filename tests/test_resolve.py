@@ -177,9 +177,16 @@ def test_ranges_come_from_the_scene() -> None:
     assert settings.level_range == (0, 2)
     assert settings.background == (0.1, 0.2, 0.3)
     assert not settings.srgb_input
-    assert settings.depth_range[0] < 1 < 40 < settings.depth_range[1]
     model.scene |= {"color_space": "srgb", "background": [0.5, 0.5, 0.5]}
     assert ResolveSettings.for_model(model).background == pytest.approx((0.2140, 0.2140, 0.2140), abs=1e-4)
+
+
+def test_the_range_of_depth_follows_the_eye() -> None:
+    """Outside: from the box's nearest point to its farthest corner. Inside: down to a hundredth of that."""
+    outside = ResolveSettings.for_model(scene_model(), "depth", np.array([-30.0, 20.0, 0.05]))
+    assert outside.depth_range == pytest.approx((30.0, np.hypot(60.0, 20.0)), rel=1e-3)
+    inside = ResolveSettings.for_model(scene_model(), "depth", np.array([30.0, 40.0, 0.1]))
+    assert inside.depth_range == pytest.approx((0.5, 50.0), rel=1e-3)
 
 
 def test_legends_speak_in_the_scenes_units() -> None:
@@ -189,7 +196,7 @@ def test_legends_speak_in_the_scenes_units() -> None:
     assert labels[:3] == ["0: 25 cm/px", "1: 12.5 cm/px", "2: 6.25 cm/px"]
     assert "tree ends" in labels[3]
     depth = legend(replace(settings, mode="depth"), model)
-    assert depth.ticks[-1] == (1.0, "50 m")
+    assert depth.ticks[-1] == (1.0, "25 m")
     assert depth.bar is not None
     assert depth.bar.shape == (256, 3)
     gsd = legend(replace(settings, mode="gsd"), model)

@@ -45,6 +45,8 @@ class City:
     """Pixels of an image."""
     seed: int = 0
     """Another seed is another city."""
+    overwrite: bool = False
+    """Replace the city that is there."""
 
     def run(self) -> int:
         check_range("--blocks", self.blocks, 1, 64)
@@ -60,6 +62,7 @@ class City:
                 size,
                 self.seed,
                 progress=lambda done, total: advance(done / total, f"image {done}/{total}"),
+                overwrite=self.overwrite,
             )
         say(f"wrote {self.out}: {summary.images} images, {summary.test_views} for tests, {summary.points} points")
         return 0
@@ -163,7 +166,7 @@ class Render:
         with open_scene(self.checkpoint, self.executor) as scene, progress_bar("render", self.samples) as advance:
             buffers, stats = scene.render(camera, self.samples, progress=lambda done: advance(done, ""))
             if suffix == ".png":
-                save_png(self.out, scene.picture(buffers, self.view), {"camera": camera_json(camera)})
+                save_png(self.out, scene.picture(buffers, camera, self.view), {"camera": camera_json(camera)})
             else:
                 channels: dict[str, Any] = {name: c.astype(np.float32) for name, c in buffers.channels().items()}
                 with whole_file(self.out) as temporary:

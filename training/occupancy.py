@@ -35,8 +35,7 @@ def pack_bits(cells: Tensor) -> Tensor:
 def cells_near_points(model: InfNeRF, points: Tensor, voxels: int = 128) -> Tensor:
     """Cells of every node that lie within about one to two voxels of a point.
 
-    `points` [n, 3] world; `voxels` along the root's edge, a
-    power of two. Returns [n_nodes, cells] bool.
+    `points` [n, 3] world; `voxels` along the root's edge, a power of two. Returns [n_nodes, cells] bool.
     """
     octree, resolution = model.octree, model.config.occupancy_resolution
     local = (points.double() - octree.corner[0].double()) / octree.root_size
@@ -45,7 +44,7 @@ def cells_near_points(model: InfNeRF, points: Tensor, voxels: int = 128) -> Tens
     grid[0, 0, voxel[:, 2], voxel[:, 1], voxel[:, 0]] = 1
     grid = F.max_pool3d(grid, 3, stride=1, padding=1)
     near = torch.zeros(octree.n_nodes, resolution, resolution, resolution, dtype=torch.bool)
-    corners = (octree.corner.double() - octree.corner[0].double()) / octree.root_size
+    corners = octree.local_corner()
     for level in range(octree.depth + 1):
         per_cell = voxels / (resolution * 2**level)  # voxels along the edge of a cell
         pooled = F.max_pool3d(grid, int(per_cell)) if per_cell > 1 else grid

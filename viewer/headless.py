@@ -73,7 +73,7 @@ def take_still(scene: OpenScene, job: HeadlessJob, out: Path) -> None:
     camera = still_camera(scene, job)
     with progress_bar("still", job.samples) as advance:
         buffers, _ = scene.render(camera, job.samples, job.lod_bias, progress=lambda done: advance(done, ""))
-    save_png(out, scene.picture(buffers, job.view, job.exposure), {"camera": camera_json(camera)})
+    save_png(out, scene.picture(buffers, camera, job.view, job.exposure), {"camera": camera_json(camera)})
     say(f"wrote {out} ({camera.width}x{camera.height}, {job.view}, {job.samples} samples)")
 
 
@@ -93,7 +93,7 @@ def record_video(scene: OpenScene, job: HeadlessJob, out: Path) -> None:
         with writer, progress_bar(f"{job.path}, {width}x{height}", frames) as advance:
             for camera in cameras:
                 buffers, _ = scene.render(camera, job.video_samples, job.lod_bias)
-                writer.write(scene.picture(buffers, job.view, job.exposure))
+                writer.write(scene.picture(buffers, camera, job.view, job.exposure))
                 advance(writer.frames, f"frame {writer.frames}/{frames}")
     except KeyboardInterrupt:
         kept = f"{out} keeps the first {writer.frames} of {frames} frames" if writer.frames else "nothing was written"

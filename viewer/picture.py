@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..renderer.cliutil import camera_json
 from ..renderer.pngmeta import save_png
-from ..renderer.resolve import Legend, ResolveSettings, legend
+from ..renderer.resolve import Legend, ResolveSettings, depth_range, legend
 from ..renderer.scheduler import Snapshot, View
 from .scene import LoadedScene
 from .state import ViewerState
@@ -48,15 +48,22 @@ class Picture:
             tint=state.tint_strength if tinted else 1.0,
             exposure=state.exposure,
             background=state.background if state.own_background else self._base.background,
+            depth_range=self._depth_range(),
         )
+
+    def _depth_range(self) -> tuple[float, float]:
+        if self.scene is None or self.snapshot is None:
+            return self._base.depth_range
+        return depth_range(self.scene.aabb, self.snapshot.view.camera.position)
 
     def legend(self, state: ViewerState) -> Legend | None:
         """What the colours mean; None while nothing is open."""
         if self.scene is None:
             return None
         shown = self.settings(state)
-        if self._legend is None or self._legend[0] != shown.mode:
-            self._legend = (shown.mode, legend(shown, self.scene.model))
+        about = shown.mode, shown.depth_range if shown.mode == "depth" else None
+        if self._legend is None or self._legend[0] != about:
+            self._legend = (about, legend(shown, self.scene.model))
         return self._legend[1]
 
     def draw(self, state: ViewerState, viewport: tuple[int, int, int, int]) -> None:

@@ -6,9 +6,12 @@ that a test finds the control at `//Panel/##id` whatever its label says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from .. import theme
+
+T = TypeVar("T", int, float)
 
 REGISTRY: dict[str, str] = {}  # id -> kind, of every control drawn so far
 LABEL_SHARE = 0.40  # of the panel's width
@@ -42,10 +45,7 @@ def slider(
     """A slider; a ctrl-click types a number. Returns the value, always inside `limits`."""
     from imgui_bundle import imgui
 
-    flags = imgui.SliderFlags_.always_clamp.value | (imgui.SliderFlags_.logarithmic.value if log else 0)
-    name = _row(widget, "slider", label, tip)
-    value = imgui.slider_float(name, float(value), limits[0], limits[1], text, flags)[1]
-    return min(max(value, limits[0]), limits[1])
+    return _slide(imgui.slider_float, _row(widget, "slider", label, tip), float(value), limits, text, log)
 
 
 def slider_int(
@@ -60,10 +60,16 @@ def slider_int(
     """A slider over whole numbers; a ctrl-click types one. Returns the value, always inside `limits`."""
     from imgui_bundle import imgui
 
+    whole = int(limits[0]), int(limits[1])
+    return _slide(imgui.slider_int, _row(widget, "slider", label, tip), int(value), whole, text, log)
+
+
+def _slide(draw: Callable[..., tuple[bool, T]], name: str, value: T, limits: tuple[T, T], text: str, log: bool) -> T:
+    from imgui_bundle import imgui
+
     flags = imgui.SliderFlags_.always_clamp.value | (imgui.SliderFlags_.logarithmic.value if log else 0)
-    low, high = int(limits[0]), int(limits[1])
-    name = _row(widget, "slider", label, tip)
-    return min(max(imgui.slider_int(name, int(value), low, high, text, flags)[1], low), high)
+    low, high = limits
+    return min(max(draw(name, value, low, high, text, flags)[1], low), high)
 
 
 def checkbox(widget: str, label: str, value: bool, tip: str = "") -> bool:
