@@ -31,22 +31,27 @@ DEVICE void dense(const float *weights, int n_in, int n_out, const typename P::F
     for (; o < n_out; o++) dense_block<P, 1, RELU>(weights + o, bias + o, in, n_in, n_out, out + o);
 }
 
+template <class P, int BLOCK>
+DEVICE void dense_backward_input_block(const float *weights, int n_out, const typename P::F *d_out, typename P::F *d_in) {
+    typename P::F sum[BLOCK];
+    UNROLL for (int i = 0; i < BLOCK; i++) sum[i] = all_f<P>(0.0f);
+    NO_UNROLL
+    for (int o = 0; o < n_out; o++) {
+        const typename P::F d = d_out[o];
+        UNROLL for (int i = 0; i < BLOCK; i++) sum[i] += d * weights[i * n_out + o];
+    }
+    UNROLL for (int i = 0; i < BLOCK; i++) d_in[i] = sum[i];
+}
+
 // d_in = weights @ d_out, for the first n_in inputs
 template <class P>
 DEVICE void dense_backward_input(const float *weights, int n_in, int n_out, const typename P::F *d_out,
                                  typename P::F *d_in) {
-    typedef typename P::F F;
-    for (int i = 0; i < n_in; i++) {
-        const float *row = weights + i * n_out;
-        F sum[4];
-        UNROLL for (int j = 0; j < 4; j++) sum[j] = all_f<P>(0.0f);
-        int o = 0;
-        for (; o + 4 <= n_out; o += 4) {
-            UNROLL for (int j = 0; j < 4; j++) sum[j] += d_out[o + j] * row[o + j];
-        }
-        for (; o < n_out; o++) sum[0] += d_out[o] * row[o];
-        d_in[i] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    }
+    int i = 0;
+    NO_UNROLL
+    for (; i + 8 <= n_in; i += 8) dense_backward_input_block<P, 8>(weights + i * n_out, n_out, d_out, d_in + i);
+    NO_UNROLL
+    for (; i < n_in; i++) dense_backward_input_block<P, 1>(weights + i * n_out, n_out, d_out, d_in + i);
 }
 
 // d_weights += outer(in, d_out), d_bias += d_out, kept per lane; the caller sums the lanes. BATCH packets at once, `stride`

@@ -1,11 +1,4 @@
-"""Occupancy grids.
-
-Where sparse points allow matter at all, then a running maximum of trained density, thresholded and dilated.
-
-Sparse points say where surfaces are long before density does: marching only near them keeps fog out of the air between
-the cameras and the scene. A prior that the training images contradict (opaque pixels whose rays meet none of it) is
-not used.
-"""
+"""Occupancy grids: a running maximum of trained density, thresholded and dilated, within what sparse points allow."""
 
 from __future__ import annotations
 
@@ -30,32 +23,6 @@ def pack_bits(cells: Tensor) -> Tensor:
     bits = cells.view(len(cells), -1, 32).long() << torch.arange(32)
     words = bits.sum(-1)
     return torch.where(words >= 1 << 31, words - (1 << 32), words).int()
-
-
-def cells_near_points(model: InfNeRF, points: Tensor, voxels: int = 128) -> Tensor:
-    """Cells of every node that lie within about one to two voxels of a point.
-
-    `points` [n, 3] world; `voxels` along the root's edge, a power of two. Returns [n_nodes, cells] bool.
-    """
-    octree, resolution = model.octree, model.config.occupancy_resolution
-    local = (points.double() - octree.corner[0].double()) / octree.root_size
-    voxel = (local[((local >= 0) & (local < 1)).all(-1)] * voxels).long()
-    grid = torch.zeros(1, 1, voxels, voxels, voxels)
-    grid[0, 0, voxel[:, 2], voxel[:, 1], voxel[:, 0]] = 1
-    grid = F.max_pool3d(grid, 3, stride=1, padding=1)
-    near = torch.zeros(octree.n_nodes, resolution, resolution, resolution, dtype=torch.bool)
-    corners = octree.local_corner()
-    for level in range(octree.depth + 1):
-        per_cell = voxels / (resolution * 2**level)  # voxels along the edge of a cell
-        pooled = F.max_pool3d(grid, int(per_cell)) if per_cell > 1 else grid
-        size = pooled.shape[-1]
-        for node in (octree.level == level).nonzero()[:, 0].tolist():
-            x, y, z = (
-                ((corners[node, axis] + (torch.arange(resolution) + 0.5) / (resolution * 2**level)) * size).long()
-                for axis in range(3)
-            )
-            near[node] = pooled[0, 0][z][:, y][:, :, x] > 0
-    return near.view(octree.n_nodes, -1)
 
 
 class OccupancyUpdater:

@@ -26,14 +26,14 @@ from ..models.infnerf import InfNeRF
 from ..models.marching import MarchSettings
 from ..models.octree import Octree, build_octree
 from .losses import psnr, rgb_loss
-from .occupancy import OccupancyUpdater, cells_near_points
+from .occupancy import OccupancyUpdater
+from .point_prior import cells_near_points
 from .sampling import Sampling, make_sampling
 
 SCALES = (1, 2, 4, 8)
 MAX_SAMPLES_PER_RAY = 768
 MIN_TRANSMITTANCE = 1e-4  # samples that less light reaches get no gradient
-MIN_COVERAGE = 0.9999  # of opaque pixels must see points' cells for points to restrict occupancy; 0.999 left holes
-POINT_VOXELS = (256, 128, 64)  # along the root's edge: how closely points restrict occupancy, the finest that fits
+MIN_COVERAGE = 0.999  # of opaque pixels must see points' cells for points to restrict occupancy
 FINER_SHARE, FINER_LEVELS = 0.3, 4.0  # of rays; levels: see `Trainer.finer`
 REFRESH_EVERY = 16  # steps between occupancy refreshes
 REFRESH_PARTS = 4  # a refresh measures this part of the nodes
@@ -114,24 +114,21 @@ class Trainer:
         self.running_mse = 0.1
 
     def use_points(self) -> str:
-        """Restricts occupancy to what is near sparse points, as closely as opaque pixels allow.
+        """Restricts occupancy to what is near sparse points, unless opaque pixels contradict.
 
         Returns a phrase that says what it did.
         """
         assert self.data.points is not None  # plan_octree has refused it
-        points = torch.from_numpy(self.data.points.xyz)
+        self.occupancy.restrict(cells_near_points(self.model, torch.from_numpy(self.data.points.xyz)))
         origins, directions, cones, rgba = self.pyramid.sample_rays(0, 20_000, torch.Generator().manual_seed(0))
         opaque = (rgba[:, 3] > 0.99).nonzero()[:, 0]
         rays = self.model.to_local(origins[opaque]), directions[opaque], cones[opaque], torch.arange(len(opaque))
-        for voxels in POINT_VOXELS:
-            self.occupancy.restrict(cells_near_points(self.model, points, voxels))
-            samples = self.sampling.march(*rays, MarchSettings(), MAX_SAMPLES_PER_RAY)
-            coverage = len(samples.ray_indices.unique()) / max(len(opaque), 1)
-            if coverage >= MIN_COVERAGE:
-                size = self.model.octree.root_size / voxels
-                return f"matter only within {size:.3g} of points ({100 * coverage:.2f} % of opaque pixels agree)"
+        samples = self.sampling.march(*rays, MarchSettings(), MAX_SAMPLES_PER_RAY)
+        coverage = len(samples.ray_indices.unique()) / max(len(opaque), 1)
+        if coverage >= MIN_COVERAGE:
+            return f"matter only near points ({100 * coverage:.2f} % of opaque pixels agree)"
         self.occupancy.restrict(None)
-        return "points too sparse to restrict matter"
+        return f"points too sparse to restrict matter ({100 * coverage:.2f} % of opaque pixels agree)"
 
     def set_rate(self, fraction: float) -> None:
         """Learning rate at a fraction of the run: a short warm-up, then exponential decay."""
