@@ -1,5 +1,6 @@
 // The CPU build of the kernels: exports for ctypes. No std::, no threads (Python's thread pool calls in without the GIL),
 // no -ffast-math (it would change the whole process's denormal mode).
+#include "adam.cuh"
 #include "composite.cuh"
 #include "samples.cuh"
 #include "trace.cuh"
@@ -17,8 +18,9 @@ using namespace infnerf;
 EXPORT const char *kernel_source_hash() { return TEXT(KERNEL_SOURCE_HASH); }
 EXPORT int kernel_lanes() { return Many::W; }
 EXPORT int kernel_struct_size(int which) {
-    const int sizes[] = {sizeof(Scene), sizeof(View), sizeof(Buffers), sizeof(Rays), sizeof(Packed), sizeof(FieldSamples), sizeof(Segments)};
-    return which >= 0 && which < 7 ? sizes[which] : -1;
+    const int sizes[] = {sizeof(Scene), sizeof(View), sizeof(Buffers), sizeof(Rays), sizeof(Packed), sizeof(FieldSamples), sizeof(Segments),
+                         sizeof(AdamRows)};
+    return which >= 0 && which < 8 ? sizes[which] : -1;
 }
 
 // A packet covers a compact tile, so that its rays stay in the same nodes.
@@ -112,6 +114,16 @@ EXPORT void composite_backward(const Segments *s, int first, int last, const flo
                                float *d_sigma, float *d_rgb) {
     for (int ray = first; ray < last; ray++)
         composite_ray_backward(*s, ray, rgba + 4 * ray, d_rgba + 4 * ray, d_sigma, d_rgb);
+}
+
+// rates, roots: of the rows, in their order
+EXPORT void adam_rows(const AdamRows *a, const int *rows, const float *rates, const float *roots, int first, int last, int plain) {
+    for (int i = first; i < last; i++) {
+        if (plain)
+            adam_row<One>(*a, rows[i], rates[i], roots[i]);
+        else
+            adam_row<Many>(*a, rows[i], rates[i], roots[i]);
+    }
 }
 
 // Multiply-adds per second of this core: the peak that benchmarks quote. Returns the number of operations done.

@@ -67,6 +67,8 @@ DEVICE int lane(IntLanes x, int l) { return x[l]; }
 DEVICE u32 lane(UnsignedLanes x, int l) { return x[l]; }
 DEVICE void set_lane(FloatLanes &x, int l, float v) { x[l] = v; }
 DEVICE void set_lane(IntLanes &x, int l, int v) { x[l] = v; }
+DEVICE void load(FloatLanes &x, const float *p) { __builtin_memcpy(&x, p, sizeof(x)); }
+DEVICE void store(float *p, FloatLanes x) { __builtin_memcpy(p, &x, sizeof(x)); }
 DEVICE float sum_lanes(FloatLanes x) {
     float s = 0;
     EACH_LANE s += x[l];

@@ -60,6 +60,8 @@ DEVICE u32 lane(u32 x, int) { return x; }
 DEVICE bool lane(bool x, int) { return x; }
 DEVICE void set_lane(float &x, int, float v) { x = v; }
 DEVICE void set_lane(int &x, int, int v) { x = v; }
+DEVICE void load(float &x, const float *p) { x = *p; }
+DEVICE void store(float *p, float x) { *p = x; }
 DEVICE float sum_lanes(float x) { return x; }
 
 #ifdef __CUDACC__

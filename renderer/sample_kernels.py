@@ -89,6 +89,18 @@ class SampleKernels:
         """
         return _Field.apply(self.model.tables, self.model.mlp, samples, directions, self)  # type: ignore[return-value]
 
+    def gradients(self) -> tuple[Tensor, Tensor]:
+        """`.grad` of tables and MLPs, which the kernels add to in place.
+
+        Made once: clearing arrays of the whole model in every step would make a step cost what the tree holds.
+        """
+        for parameter in (self.model.tables, self.model.mlp):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        assert self.model.tables.grad is not None
+        assert self.model.mlp.grad is not None
+        return self.model.tables.grad, self.model.mlp.grad
+
     def composite(self, sigmas: Tensor, rgb: Tensor, samples: PackedSamples, n_rays: int, early_stop: float) -> Tensor:
         """Premultiplied RGBA [n_rays, 4] of packed samples; differentiable in `sigmas` and `rgb`.
 
@@ -152,11 +164,11 @@ class _Field(torch.autograd.Function):
     def backward(ctx: Any, d_sigma: Tensor, d_rgb: Tensor):  # type: ignore[override]
         call: _Call = ctx.call
         owner = call.owner
-        d_tables, d_mlp = torch.zeros_like(owner.model.tables), torch.zeros_like(owner.model.mlp)
+        d_tables, d_mlp = owner.gradients()
         d_sigma, d_rgb = d_sigma.contiguous(), d_rgb.contiguous()
         struct = call.struct(d_sigma=d_sigma, d_rgb=d_rgb, d_tables=d_tables, d_mlp=d_mlp)
         call.run(owner.kernels.library.field_backward, struct, owner.plain)
-        return d_tables, d_mlp, None, None, None
+        return None, None, None, None, None  # they are in .grad already
 
 
 class _Composite(torch.autograd.Function):

@@ -46,9 +46,11 @@ class OccupancyUpdater:
         self.allowed = allowed
         self.model.occupancy[:] = -1 if allowed is None else pack_bits(allowed)
 
-    def count(self, samples: PackedSamples) -> None:
-        """Notes which nodes a batch has trained."""
-        self.seen += torch.bincount(samples.node, minlength=len(self.seen))
+    def count(self, samples: PackedSamples) -> Tensor:
+        """Notes which nodes a batch has trained, and returns them [n]."""
+        counts = torch.bincount(samples.node, minlength=len(self.seen))
+        self.seen += counts
+        return counts.nonzero()[:, 0]
 
     def refresh(self, n_nodes: int) -> None:
         """Re-measures the next `n_nodes` nodes, in turn."""

@@ -23,10 +23,12 @@ from ..data.pyramid import ImagePyramid
 from ..models.checkpoint import Checkpoint, camera_to_entry, save_checkpoint
 from ..models.config import InfNeRFConfig
 from ..models.infnerf import InfNeRF
-from ..models.marching import MarchSettings
+from ..models.marching import MarchSettings, PackedSamples
 from ..models.octree import Octree, build_octree
+from ..renderer.sample_kernels import SampleKernels
 from .losses import psnr, rgb_loss
 from .occupancy import OccupancyUpdater
+from .optimizer import AdamConfig, NodeAdam
 from .point_prior import cells_near_points
 from .sampling import Sampling, make_sampling
 
@@ -36,7 +38,9 @@ MIN_TRANSMITTANCE = 1e-4  # samples that less light reaches get no gradient
 MIN_COVERAGE = 0.999  # of opaque pixels must see points' cells for points to restrict occupancy
 FINER_SHARE, FINER_LEVELS = 0.3, 4.0  # of rays; levels: see `Trainer.finer`
 REFRESH_EVERY = 16  # steps between occupancy refreshes
-REFRESH_PARTS = 4  # a refresh measures this part of the nodes
+REFRESH_PARTS = 4  # a refresh measures this part of the nodes, ...
+REFRESH_NODES = 32  # ... at most so many, so that its cost does not grow with the tree
+WARM_UP = 50  # steps until the learning rate is whole
 
 
 @dataclass
@@ -52,9 +56,8 @@ class TrainConfig:
     max_bytes: int = 16_000_000  # of the checkpoint; the octree keeps the nodes that most points ask for
     min_points: int = 12  # a child exists where more points than these ask for it
     samples_per_step: int = 1 << 18  # rays a step follow from the samples they took last
-    table_lr: float = 1e-2
-    mlp_lr: float = 2e-3
-    final_lr: float = 0.03  # of the initial rates, reached exponentially
+    adam: AdamConfig = field(default_factory=AdamConfig)
+    final_rate: float = 0.03  # of the initial learning rates, reached exponentially
     model: InfNeRFConfig = field(default_factory=InfNeRFConfig)
 
 
@@ -101,13 +104,8 @@ class Trainer:
         self.sampling: Sampling
         self.sampling, self.sampling_name = make_sampling(self.model)
         self.occupancy = OccupancyUpdater(self.model, self.sampling, config.seed)
-        self.optimizer = torch.optim.Adam(
-            [
-                {"params": [self.model.tables], "base_lr": config.table_lr},
-                {"params": [self.model.mlp], "base_lr": config.mlp_lr},
-            ],
-            lr=1e-2, betas=(0.9, 0.99), eps=1e-15, fused=True,
-        )  # fmt: skip
+        kernels = self.sampling.kernels if isinstance(self.sampling, SampleKernels) else None
+        self.optimizer = NodeAdam(self.model, config.adam, kernels)
         self.steps_done = 0
         self.n_rays = 512
         self.prior = self.use_points()
@@ -130,21 +128,20 @@ class Trainer:
         self.occupancy.restrict(None)
         return f"points too sparse to restrict matter ({100 * coverage:.2f} % of opaque pixels agree)"
 
-    def set_rate(self, fraction: float) -> None:
-        """Learning rate at a fraction of the run: a short warm-up, then exponential decay."""
-        warm = min(1.0, (self.steps_done + 1) / 50)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * warm * self.config.final_lr**fraction
+    def rate(self, fraction: float) -> float:
+        """Factor on the learning rates at a fraction of the run: a short warm-up, then exponential decay."""
+        return min(1.0, (self.steps_done + 1) / WARM_UP) * self.config.final_rate**fraction
 
-    def render(self, origins: Tensor, directions: Tensor, cones: Tensor, counters: Tensor) -> tuple[Tensor, int]:
-        """Premultiplied RGBA [n, 4] of rays with world `origins`, and the number of samples; jittered by the step."""
+    def render(
+        self, origins: Tensor, directions: Tensor, cones: Tensor, counters: Tensor
+    ) -> tuple[Tensor, PackedSamples]:
+        """Premultiplied RGBA [n, 4] of rays with world `origins`, and their samples; jittered by the step."""
         settings = MarchSettings(frame=self.steps_done + 1)
         samples = self.sampling.march(
             self.model.to_local(origins), directions, cones, counters, settings, MAX_SAMPLES_PER_RAY
         )
         sigmas, rgb = self.sampling.field(samples, directions)
-        self.occupancy.count(samples)
-        return self.sampling.composite(sigmas, rgb, samples, len(cones), MIN_TRANSMITTANCE), len(samples)
+        return self.sampling.composite(sigmas, rgb, samples, len(cones), MIN_TRANSMITTANCE), samples
 
     def finer(self, n: int) -> Tensor:
         """Factors [n] on the cones: most rays are answered at their own level, some up to FINER_LEVELS below it.
@@ -162,19 +159,17 @@ class Trainer:
         counters = torch.randint(1 << 31, (n,), generator=self.generator)
         background = torch.rand(n, 3, generator=self.generator)
         cones = cones * self.finer(n)
-        self.set_rate(fraction)
-        prediction, n_samples = self.render(origins, directions, cones, counters)
+        prediction, samples = self.render(origins, directions, cones, counters)
         loss, error = rgb_loss(prediction, target, background, "linear")
-        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimizer.step()
+        self.optimizer.step(self.occupancy.count(samples), self.rate(fraction))
         self.steps_done += 1
         full_size = float(error[: n // 2].mean())  # finest scale first
         self.running_mse += (full_size - self.running_mse) * 0.03
-        wanted = n * self.config.samples_per_step / max(n_samples, 1)
+        wanted = n * self.config.samples_per_step / max(len(samples), 1)
         self.n_rays = int(min(max(wanted, n / 1.3, 256), n * 1.3, 65536))
         if self.steps_done % REFRESH_EVERY == 0:
-            self.occupancy.refresh(max(1, self.model.octree.n_nodes // REFRESH_PARTS))
+            self.occupancy.refresh(min(-(-self.model.octree.n_nodes // REFRESH_PARTS), REFRESH_NODES))
         return n
 
     def checkpoint(self) -> Checkpoint:

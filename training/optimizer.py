@@ -1,0 +1,128 @@
+"""Adam with a state for every node, which steps only the nodes that a batch touched.
+
+The cost of a step then follows the batch, not the tree. A node's moments rest while it is not seen, and its bias
+correction counts its own steps, so a node that joins late starts like one that was there from the first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.infnerf import InfNeRF
+from ..renderer.kernels import AdamStruct, Kernels, pointer, run_parallel
+
+
+@dataclass(frozen=True)
+class AdamConfig:
+    """Rates and decays of Adam (Kingma & Ba 2015, algorithm 1)."""
+
+    table_rate: float = 1e-2
+    mlp_rate: float = 2e-3
+    level_rate: float = 1.0  # factor on both rates per octree level below the root
+    decay_mean: float = 0.9  # beta_1
+    decay_square: float = 0.99  # beta_2
+    epsilon: float = 1e-15
+    clip: float = 0.0  # largest norm of a step's whole gradient; 0: not clipped
+
+
+class NodeAdam:
+    """Steps `model.tables` and `model.mlp`, whose `.grad` it clears where it stepped."""
+
+    def __init__(self, model: InfNeRF, config: AdamConfig, kernels: Kernels | None = None) -> None:
+        """`kernels`: the CPU build to step with; None: torch."""
+        self.model, self.config, self.kernels = model, config, kernels
+        self.steps = torch.zeros(model.octree.n_nodes, dtype=torch.int64)
+        self.means = {name: torch.zeros_like(value) for name, value in self._values().items()}
+        self.squares = {name: torch.zeros_like(value) for name, value in self._values().items()}
+
+    def _values(self) -> dict[str, Tensor]:
+        return {"tables": self.model.tables.data, "mlp": self.model.mlp.data}
+
+    @torch.no_grad()
+    def step(self, nodes: Tensor, factor: float = 1.0) -> None:
+        """One step of some `nodes` [n] int64, their learning rates times `factor`."""
+        config = self.config
+        self.steps[nodes] += 1
+        steps = self.steps[nodes].double()
+        roots = (1 / torch.sqrt(1 - config.decay_square**steps)).float()
+        level = self.model.octree.level.long()[nodes].double()
+        rates = factor * config.level_rate**level / (1 - config.decay_mean**steps)
+        shrink = self._clipping(nodes)
+        for name, base in (("tables", config.table_rate), ("mlp", config.mlp_rate)):
+            gradient = getattr(self.model, name).grad
+            if shrink < 1:
+                gradient[nodes] *= shrink
+            rows = self._values()[name], gradient, self.means[name], self.squares[name]
+            move = _step_torch if self.kernels is None else self._step_kernels
+            move(rows, nodes, (base * rates).float(), roots, config)
+
+    def _clipping(self, nodes: Tensor) -> float:
+        """What gradients are multiplied by so that their norm stays within `config.clip`."""
+        if not self.config.clip:
+            return 1.0
+        total = sum(float(getattr(self.model, name).grad[nodes].square().sum()) for name in self.means)
+        return min(1.0, self.config.clip / max(total**0.5, 1e-30))
+
+    def _step_kernels(
+        self, rows: tuple[Tensor, ...], nodes: Tensor, rates: Tensor, roots: Tensor, config: AdamConfig
+    ) -> None:
+        assert self.kernels is not None
+        n, row_size, numbers = len(nodes), rows[0][0].numel(), nodes.int()
+        decays = config.decay_mean, config.decay_square, config.epsilon
+        struct = AdamStruct(*[pointer(array) for array in rows], row_size, *decays)
+        chunk = max(1, CHUNK // row_size)
+        run_parallel(
+            self.kernels.library.adam_rows,
+            [
+                (ctypes.addressof(struct), pointer(numbers), pointer(rates), pointer(roots), i, min(i + chunk, n), 0)
+                for i in range(0, n, chunk)
+            ],
+        )
+
+    def remap(self, source: Tensor) -> None:
+        """Follows a change of the tree: node i takes the state of old node `source[i]`, a fresh one where it is -1."""
+        kept = source >= 0
+        rows = source.clamp(min=0)
+        self.steps = torch.where(kept, self.steps[rows], 0)
+        for state in (self.means, self.squares):
+            for name, old in state.items():
+                new = old[rows]
+                new[~kept] = 0
+                state[name] = new
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors only: what `load_state_dict` takes up again bit for bit."""
+        moments = {f"mean_{name}": value for name, value in self.means.items()}
+        return {"steps": self.steps, **moments, **{f"square_{name}": value for name, value in self.squares.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises `ValueError` if the state belongs to another model."""
+        own = self.state_dict()
+        for name, tensor in own.items():
+            given = state.get(name)
+            if not isinstance(given, Tensor) or given.shape != tensor.shape or given.dtype != tensor.dtype:
+                found = f"{given.dtype} {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+                raise ValueError(f"optimizer.{name}: expected {tensor.dtype} {list(tensor.shape)}, found {found}")
+            tensor.copy_(given)
+
+
+CHUNK = 1 << 18  # numbers a call: threads take turns on these
+
+
+def _step_torch(
+    rows: tuple[Tensor, ...], nodes: Tensor, rates: Tensor, roots: Tensor, config: AdamConfig
+) -> None:
+    """The torch twin of `cuda/adam.cuh`."""
+    value, gradient, mean, square = rows
+    shape = (-1, *[1] * (value.dim() - 1))
+    slope = gradient[nodes]
+    mean[nodes] = mean[nodes] * config.decay_mean + slope * (1 - config.decay_mean)
+    square[nodes] = square[nodes] * config.decay_square + slope * slope * (1 - config.decay_square)
+    root = square[nodes].sqrt() * roots.view(shape)
+    value[nodes] -= mean[nodes] * rates.view(shape) / (root + config.epsilon)
+    gradient[nodes] = 0
