@@ -28,8 +28,6 @@ TILE = 32  # px; a tile is some milliseconds of one core
 def view_struct(model: InfNeRF, request: RenderRequest) -> ViewStruct:
     """A request as the kernels see it."""
     camera, octree = request.camera, model.octree
-    if any(camera.distortion):
-        raise ValueError("render: lens distortion is not supported, give a pinhole camera")
     v = ViewStruct()
     v.origin[:] = ((camera.position - octree.corner[0].double().numpy()) / octree.root_size).tolist()
     v.axes[:] = camera.c2w[:3, :3].T.flatten().tolist()

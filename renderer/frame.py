@@ -31,6 +31,10 @@ class RenderRequest:
     early_stop: float = 1e-3  # a ray ends when its transmittance falls below this
 
     def __post_init__(self) -> None:
+        if not self.camera.is_pinhole:
+            raise ValueError(
+                "RenderRequest: only pinhole images are rendered, give Camera.pinhole() of a camera with a lens"
+            )
         if not 0 <= self.min_level <= self.max_level <= MAX_LEVEL:
             raise ValueError(
                 f"RenderRequest: levels must satisfy 0 <= min <= max <= {MAX_LEVEL}, "

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "models": set(),
 }
 #: data knows nothing of models but their geometry.
-GEOMETRY = {"infnerf.models.camera", "infnerf.models.octree"}
+GEOMETRY = {"infnerf.models.camera", "infnerf.models.lens", "infnerf.models.octree"}
 MAX_LINES = 400
 
 
