@@ -2,6 +2,7 @@
 // no -ffast-math (it would change the whole process's denormal mode).
 #include "adam.cuh"
 #include "composite.cuh"
+#include "normals.cuh"
 #include "samples.cuh"
 #include "trace.cuh"
 
@@ -49,6 +50,23 @@ EXPORT void render_region(const Scene *scene, const View *view, const Buffers *o
         render_packets<One>(*scene, *view, *out, region, stop);
     else
         render_packets<Many>(*scene, *view, *out, region, stop);
+}
+
+template <class P> static void normal_rows(const View &view, const Buffers &out, const int *region, int first, int last) {
+    for (int row = first; row < last; row++)
+        for (int x = region[0]; x < region[2]; x += P::W) {
+            typename P::I column = all_i<P>(x);
+            for (int l = 0; l < P::W; l++) set_lane(column, l, x + l);
+            write_normals<P>(view, out, region, column, row);
+        }
+}
+
+// Rows first .. last - 1 of a region whose depth and colour are written.
+EXPORT void fill_normals(const View *view, const Buffers *out, const int *region, int first, int last, int plain) {
+    if (plain)
+        normal_rows<One>(*view, *out, region, first, last);
+    else
+        normal_rows<Many>(*view, *out, region, first, last);
 }
 
 EXPORT void march_rays(const Scene *scene, const Rays *rays, int first, int last, int limit, int *counts,

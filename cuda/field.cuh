@@ -42,18 +42,6 @@ DEVICE void density_features(const Scene &scene, int node, typename P::F x, type
     dense<P, true>(mlp, scene.n_grid_levels * scene.features, scene.hidden, a.features, a.density_hidden);
 }
 
-// The logarithm of density times GSD, of one node for all lanes.
-template <class P, class Table>
-DEVICE typename P::F log_density(const Scene &scene, int node, typename P::F x, typename P::F y, typename P::F z) {
-    Activations<P> a;
-    density_features<P, Table>(scene, node, x, y, z, a);
-    const float *layer = scene.mlp + (u64)node * scene.mlp_size + layers_of(scene).density_out;
-    typename P::F out;
-    dense_block<P, 1, false>(layer, layer + scene.hidden * (scene.geo + 1), a.density_hidden, scene.hidden,
-                             scene.geo + 1, &out);
-    return out + scene.density_shift;
-}
-
 template <class P> DEVICE typename P::F density_of(typename P::F log_density, float gsd) {
     return exp_of<P>(smaller<typename P::F>(log_density, all_f<P>(MAX_LOG_DENSITY))) * (1.0f / gsd);
 }

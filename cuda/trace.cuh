@@ -11,9 +11,8 @@ template <class P> struct Pixel {
     typedef typename P::F F;
     F red, green, blue, transmittance;
     F depth, level, gsd_ratio, clamped, samples;  // sums weighted by weight, but for samples
-    F heaviest, x, y, z;                          // the heaviest sample: weight and node-local position
-    typename P::I node, node_level;
-    F nx, ny, nz;
+    F heaviest;                                   // the heaviest sample's weight
+    typename P::I node;                           // and node
 };
 
 template <class P>
@@ -63,49 +62,6 @@ DEVICE void composite(const Scene &scene, const Ray<P> &ray, const Sample<P> &s,
     const typename P::M heavier = weight > p.heaviest;
     p.heaviest = select(heavier, weight, p.heaviest);
     p.node = select(heavier, s.node, p.node);
-    p.node_level = select(heavier, s.level, p.node_level);
-    p.x = select(heavier, s.x, p.x);
-    p.y = select(heavier, s.y, p.y);
-    p.z = select(heavier, s.z, p.z);
-}
-
-// The normal at the heaviest sample: the falling gradient of log density by four taps on a tetrahedron one grid cell about it.
-template <class P, class Table> DEVICE void find_normals(const Scene &scene, const Ray<P> &ray, Pixel<P> &p) {
-    typedef typename P::F F;
-    typedef typename P::M M;
-    const F zero = all_f<P>(0.0f), one = all_f<P>(1.0f);
-    const float h = scene.root_gsd / scene.root_size;
-    p.nx = p.ny = p.nz = zero;
-    M waiting = p.heaviest > 0.0f;
-    NO_UNROLL
-    while (any(waiting)) {
-        int node = 0;
-        for (int l = 0; l < P::W; l++)
-            if (lane(waiting, l)) node = lane(p.node, l);
-        const M m = waiting & (p.node == node);
-        F nx = zero, ny = zero, nz = zero;
-        NO_UNROLL
-        for (int tap = 0; tap < 4; tap++) {
-            const float sx = tap == 0 || tap == 3 ? 1.0f : -1.0f, sy = tap == 2 || tap == 3 ? 1.0f : -1.0f;
-            const float sz = tap == 1 || tap == 3 ? 1.0f : -1.0f;
-            const F x = larger<F>(smaller<F>(p.x + sx * h, one), zero), y = larger<F>(smaller<F>(p.y + sy * h, one), zero);
-            const F z = larger<F>(smaller<F>(p.z + sz * h, one), zero);
-            const F value = log_density<P, Table>(scene, node, x, y, z);
-            nx += value * sx;
-            ny += value * sy;
-            nz += value * sz;
-        }
-        p.nx = select(m, -nx, p.nx);
-        p.ny = select(m, -ny, p.ny);
-        p.nz = select(m, -nz, p.nz);
-        waiting = waiting & invert(m);
-    }
-    const F norm = square_root(p.nx * p.nx + p.ny * p.ny + p.nz * p.nz);
-    const F facing = p.nx * ray.dx + p.ny * ray.dy + p.nz * ray.dz;
-    const F scale = select(facing > 0.0f, all_f<P>(-1.0f), one) / larger<F>(norm, all_f<P>(1e-12f));
-    p.nx = p.nx * scale;
-    p.ny = p.ny * scale;
-    p.nz = p.nz * scale;
 }
 
 template <class P, class Table>
@@ -143,10 +99,9 @@ DEVICE void trace_packet(const Scene &scene, const View &view, typename P::I col
         }
         alive = alive & (p.transmittance >= view.early_stop);
     }
-    find_normals<P, Table>(scene, ray, p);
 }
 
-// Writes lane l of a packet to pixel `index`.
+// Writes lane l of a packet to pixel `index`, all but the normal (normals.cuh).
 template <class P> DEVICE void write_pixel(const Pixel<P> &p, const Buffers &out, int l, int index) {
     const float alpha = 1.0f - lane(p.transmittance, l);
     const float mean = alpha > 1e-6f ? 1.0f / alpha : 0.0f;
@@ -155,9 +110,6 @@ template <class P> DEVICE void write_pixel(const Pixel<P> &p, const Buffers &out
     out.color[4 * index + 2] = lane(p.blue, l);
     out.color[4 * index + 3] = alpha;
     out.depth[index] = lane(p.depth, l) * mean;
-    out.normal[3 * index + 0] = lane(p.nx, l);
-    out.normal[3 * index + 1] = lane(p.ny, l);
-    out.normal[3 * index + 2] = lane(p.nz, l);
     out.level[index] = lane(p.level, l) * mean;
     out.gsd_ratio[index] = lane(p.gsd_ratio, l) * mean;
     out.samples[index] = lane(p.samples, l);

@@ -127,12 +127,6 @@ class InfNeRF(nn.Module):
         sizes = [i * o + o for i, o in self.config.layer_shapes.values()]
         return list(self.mlp[node].to(dtype).split(sizes, dim=1))
 
-    def log_density(self, node: Tensor, local: Tensor) -> Tensor:
-        """log(sigma * gsd) of points [n, 3] in their nodes' cubes. Returns [n]."""
-        return (
-            self._density_mlp(NodeTiles.of(node, self.octree.n_nodes), node, local)[0][:, 0] + self.config.density_shift
-        )
-
     def _density_mlp(self, tiles: NodeTiles, node: Tensor, local: Tensor) -> tuple[Tensor, list[Tensor]]:
         layers = self.layer_weights(tiles.node, local.dtype)
         features = encode(self.tables, node, local, self.config.grid_resolutions)

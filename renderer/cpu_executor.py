@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..models.camera import Camera
 from ..models.infnerf import InfNeRF
 from .frame import FrameBuffers, RenderRequest, RenderStats
 from .kernels import (
@@ -19,9 +20,11 @@ from .kernels import (
     load_kernels,
     n_threads,
     pointer,
+    run_parallel,
     thread_pool,
 )
 
+BAND = 16  # rows of normals a call
 TILE = 32  # px; a tile is some milliseconds of one core
 
 
@@ -92,10 +95,25 @@ class CpuExecutor:
             work(0)
         else:
             self._run(work, threads, stop, cancelled)
+        if not stop.value:
+            self.fill_normals(request.camera, out, request.bounds)
         per_node = counts.sum(0, dtype=np.int64)
         seconds = time.perf_counter() - began
         rays = 0 if stop.value else (x1 - x0) * (y1 - y0)
         return RenderStats(rays, int(per_node.sum()), seconds, {"trace": seconds}, per_node, bool(stop.value))
+
+    def fill_normals(self, camera: Camera, out: FrameBuffers, region: tuple[int, int, int, int]) -> None:
+        """See `Executor.fill_normals`."""
+        view = view_struct(self.model, RenderRequest(camera))
+        buffers = BuffersStruct(*[pointer(a) for a in out.channels().values()], None)
+        bounds = (ctypes.c_int * 4)(*region)
+        arguments = ctypes.addressof(view), ctypes.addressof(buffers), bounds
+        first, last = region[1], region[3]
+        if (last - first) * (region[2] - region[0]) <= TILE * TILE:
+            self.kernels.library.fill_normals(*arguments, first, last, int(self.plain))
+            return
+        bands = [(y, min(y + BAND, last)) for y in range(first, last, BAND)]
+        run_parallel(self.kernels.library.fill_normals, [(*arguments, *band, int(self.plain)) for band in bands])
 
     @staticmethod
     def _run(work: Callable[[int], None], threads: int, stop: ctypes.c_int, cancelled: Callable[[], bool]) -> None:

@@ -126,4 +126,9 @@ class Executor(Protocol):
         true."""
         ...
 
+    def fill_normals(self, camera: Camera, out: FrameBuffers, region: tuple[int, int, int, int]) -> None:
+        """Writes the normals of a region that is rendered: `render` has done so already, but a pixel's normal looks at
+        its neighbours, so an image made in pieces needs it once more as a whole."""
+        ...
+
     def close(self) -> None: ...

@@ -9,12 +9,9 @@ sources'; one compiled earlier into the user's cache; one compiled now. With non
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import os
-import sys
-import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +25,6 @@ from . import kernel_build
 
 CUDA_DIR = Path(__file__).resolve().parents[1] / "cuda"
 MAX_GRID_LEVELS = 16
-NICENESS = 5  # of worker threads, above the process's own
 
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
 
@@ -125,6 +121,7 @@ class Kernels:
             "kernel_lanes": (_I, []),
             "kernel_struct_size": (_I, [_I]),
             "render_region": (None, [_P, _P, _P, _P, _I, _P]),
+            "fill_normals": (None, [_P, _P, _P, _I, _I, _I]),
             "march_rays": (None, [_P, _P, _I, _I, _I, _P, _P, _P, _I]),
             "bucket_by_node": (None, [_P, _I, _I, _P, _P]),
             "field_forward": (None, [_P, _P, _P, _I, _I, _I]),
@@ -156,15 +153,7 @@ def n_threads() -> int:
 @functools.cache
 def thread_pool() -> ThreadPoolExecutor:
     """Kernels' worker threads, one a core, shared by all executors."""
-    return ThreadPoolExecutor(n_threads(), thread_name_prefix="kernel", initializer=_step_back)
-
-
-def _step_back() -> None:
-    """Lets a window's thread have a core as soon as it wants one: workers wait for less, and there is one a core."""
-    if sys.platform == "linux":  # elsewhere priorities belong to whole processes
-        thread = threading.get_native_id()
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
+    return ThreadPoolExecutor(n_threads(), thread_name_prefix="kernel")
 
 
 def run_parallel(function: Any, calls: Iterable[tuple[Any, ...]]) -> None:

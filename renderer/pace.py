@@ -87,6 +87,8 @@ def render_in_slices(
             budget.measured(area, ms)
             after_slice(total)
     total.cancelled |= bool(pending) or cancelled()
+    if not total.cancelled:
+        executor.fill_normals(request.camera, out, request.bounds)
     return total
 
 

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..models.camera import Camera
 from ..models.infnerf import InfNeRF
 from ..models.marching import JITTER_X, JITTER_Y, MarchSettings, PackedSamples, random_uniform
 from ..models.volume import accumulate, ray_starts, render_weights
 from .frame import FrameBuffers, RenderRequest, RenderStats
+from .normals import fill_normals
 
 CHUNK = 4096  # rays marched at a time: bounds memory and the time to cancel
 FIRST_ROUND = 16  # samples a ray before the first look at who is still alive; doubles each round
-_TAPS = ((1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1))
 
 
 @dataclass
@@ -61,6 +62,8 @@ class TorchExecutor:
                 stats.cancelled = True
                 break
             self._render_rows(request, out, (x0, y, x1, min(y + rows, y1)), stats)
+        else:
+            self.fill_normals(request.camera, out, request.bounds)
         stats.seconds = time.perf_counter() - began
         return stats
 
@@ -131,7 +134,7 @@ class TorchExecutor:
             stats.node_samples += torch.bincount(part.node[used], minlength=len(stats.node_samples)).numpy()
             heaviest, best = _heavier(weight, index, part.ray_indices, heaviest, best)
             low, size = low + size, size * 2
-        return self._pixels(samples, rays, sums, through, best)
+        return self._pixels(samples, sums, through, best)
 
     def _values(self, part: PackedSamples, rays: _Rays, rgb: Tensor, weight: Tensor) -> Tensor:
         gsd = self.model.gsd(part.level).to(self.dtype)
@@ -143,19 +146,16 @@ class TorchExecutor:
         return torch.cat([weight[:, None] * torch.cat([rgb, channels], -1), torch.ones_like(weight)[:, None]], -1)
 
     def _pixels(
-        self, samples: PackedSamples, rays: _Rays, sums: Tensor, through: Tensor, best: Tensor
+        self, samples: PackedSamples, sums: Tensor, through: Tensor, best: Tensor
     ) -> dict[str, Tensor]:
         alpha = 1 - through
         mean = torch.where(alpha > 1e-6, 1 / alpha.clamp(min=1e-6), torch.zeros_like(alpha))
         hit = best >= 0
         node = torch.full_like(best, -1)
         node[hit] = samples.node[best[hit]]
-        normal = torch.zeros(len(best), 3, dtype=self.dtype)
-        normal[hit] = self._normals(samples.select(best[hit]), rays.directions[hit])
         return {
             "color": torch.cat([sums[:, :3], alpha[:, None]], -1),
             "depth": sums[:, 3] * mean,
-            "normal": normal,
             "level": sums[:, 4] * mean,
             "gsd_ratio": sums[:, 5] * mean,
             "clamped": sums[:, 6] * mean,
@@ -163,16 +163,9 @@ class TorchExecutor:
             "node": node.int(),
         }
 
-    def _normals(self, at: PackedSamples, directions: Tensor) -> Tensor:
-        if len(at) == 0:
-            return directions.new_zeros(0, 3)
-        h = 1 / self.model.config.resolution
-        normal = torch.zeros_like(at.local)
-        for tap in _TAPS:
-            offset = torch.tensor(tap, dtype=self.dtype)
-            normal -= self.model.log_density(at.node, (at.local + h * offset).clamp(0, 1))[:, None] * offset
-        normal = normal / normal.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-        return torch.where((normal * directions).sum(-1, keepdim=True) > 0, -normal, normal)
+    def fill_normals(self, camera: Camera, out: FrameBuffers, region: tuple[int, int, int, int]) -> None:
+        """See `Executor.fill_normals`."""
+        fill_normals(camera, out, region)
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infnerf.models.camera import Camera
 from infnerf.models.octree import Octree, build_octree
 from infnerf.renderer.frame import FrameBuffers, RenderRequest, RenderStats
 from infnerf.viewer.app import App
@@ -71,6 +72,9 @@ class AnalyticExecutor:
 
     def close(self) -> None:
         self.closed = True
+
+    def fill_normals(self, camera: Camera, out: FrameBuffers, region: tuple[int, int, int, int]) -> None:
+        """Nothing: `render` knows its own."""
 
     def render(
         self, request: RenderRequest, out: FrameBuffers, cancelled: Callable[[], bool] = lambda: False

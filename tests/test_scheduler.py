@@ -33,6 +33,9 @@ class PatternExecutor:
     def clock(self) -> float:
         return self.now
 
+    def fill_normals(self, camera: Camera, out: FrameBuffers, region: tuple[int, int, int, int]) -> None:
+        """Nothing: `render` knows its own."""
+
     def render(
         self, request: RenderRequest, out: FrameBuffers, cancelled: Callable[[], bool] = lambda: False
     ) -> RenderStats:

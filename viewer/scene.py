@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..models.camera import Camera
 from ..renderer.frame import Executor, FrameBuffers, RenderRequest, RenderStats
 from .worker import step_back
 
@@ -37,6 +38,9 @@ class BackgroundExecutor:
             self._thread = threading.get_ident()
             step_back()
         return self._executor.render(request, out, cancelled)
+
+    def fill_normals(self, camera: Camera, out: FrameBuffers, region: tuple[int, int, int, int]) -> None:
+        self._executor.fill_normals(camera, out, region)
 
     def close(self) -> None:
         self._executor.close()
