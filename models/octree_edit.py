@@ -16,9 +16,9 @@ def add_children(octree: Octree, node: Tensor, octant: Tensor) -> tuple[Octree, 
     `ValueError` where a child exists already or would lie too deep.
     """
     pairs = np.unique(np.stack([node.numpy(), octant.numpy()], -1).astype(np.int64).reshape(-1, 2), axis=0)
-    if len(pairs) and not (0 <= pairs[:, 0].min() and pairs[:, 0].max() < octree.n_nodes):
+    if len(pairs) and not (pairs[:, 0].min() >= 0 and pairs[:, 0].max() < octree.n_nodes):
         raise ValueError(f"add_children: node must be 0 to {octree.n_nodes - 1}, got {pairs[:, 0].tolist()[:8]}")
-    if len(pairs) and not (0 <= pairs[:, 1].min() and pairs[:, 1].max() < 8):
+    if len(pairs) and not (pairs[:, 1].min() >= 0 and pairs[:, 1].max() < 8):
         raise ValueError(f"add_children: octant must be 0 to 7, got {pairs[:, 1].tolist()[:8]}")
     taken = octree.children.numpy()[pairs[:, 0], pairs[:, 1]] >= 0
     if taken.any():

@@ -58,7 +58,7 @@ class ResolveSettings:
     depth_range: tuple[float, float] = (0.1, 100.0)  # world units, near and far, shown on a logarithmic scale
     level_range: tuple[int, int] = (0, 15)  # levels in the legend
     gsd_range: tuple[float, float] = (-3.0, 3.0)  # log2(footprint / GSD): coarser than the pixel to finer
-    samples_max: float = 64.0  # samples of a ray at the upper end
+    samples_max: float = 128.0  # samples of a ray at the upper end
     srgb_input: bool = False  # the colours are sRGB values, as the images were when trained on (scene "color_space")
 
     @classmethod

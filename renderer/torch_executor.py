@@ -145,9 +145,7 @@ class TorchExecutor:
         )
         return torch.cat([weight[:, None] * torch.cat([rgb, channels], -1), torch.ones_like(weight)[:, None]], -1)
 
-    def _pixels(
-        self, samples: PackedSamples, sums: Tensor, through: Tensor, best: Tensor
-    ) -> dict[str, Tensor]:
+    def _pixels(self, samples: PackedSamples, sums: Tensor, through: Tensor, best: Tensor) -> dict[str, Tensor]:
         alpha = 1 - through
         mean = torch.where(alpha > 1e-6, 1 / alpha.clamp(min=1e-6), torch.zeros_like(alpha))
         hit = best >= 0

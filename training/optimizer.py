@@ -114,9 +114,7 @@ class NodeAdam:
 CHUNK = 1 << 18  # numbers a call: threads take turns on these
 
 
-def _step_torch(
-    rows: tuple[Tensor, ...], nodes: Tensor, rates: Tensor, roots: Tensor, config: AdamConfig
-) -> None:
+def _step_torch(rows: tuple[Tensor, ...], nodes: Tensor, rates: Tensor, roots: Tensor, config: AdamConfig) -> None:
     """The torch twin of `cuda/adam.cuh`."""
     value, gradient, mean, square = rows
     shape = (-1, *[1] * (value.dim() - 1))
