@@ -88,8 +88,9 @@ def _measure(executor: Executor, request: RenderRequest) -> tuple[float, FrameBu
 def run_bench(model: InfNeRF, size: tuple[int, int], names: Sequence[str]) -> dict[str, Any]:
     """Renders the bench views with each executor, in turn, and prints a table.
 
-    Returns {"machine", "commit", "size", "views", "peak_gflops", "executors": [{"executor", "frame_ms", "samples_per_second",
-    "peak_share", ...}], "ratios": {...}}; `frame_ms` is the mean over the views of each view's fastest round.
+    Returns {"machine", "commit", "size", "views", "peak_gflops", "executors": [{"executor", "frame_ms",
+    "samples_per_second", "peak_share", ...}], "ratios": {...}}; `frame_ms` is the mean over the views of each view's
+    fastest round.
     """
     executors = {name: make_executor(name, model) for name in names}
     views = bench_cameras(model, *size)
