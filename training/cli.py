@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg, subcommand
 
 from ..renderer.cliutil import (
-    CommandError,
     ExecutorName,
     UsageError,
     ViewMode,
@@ -26,6 +24,9 @@ from ..renderer.cliutil import (
     say,
     whole_file,
 )
+from .cli_common import check_file, check_folder, write_json
+from .eval_cli import Eval
+from .info_cli import Info
 
 PROGRAM = "infnerf"
 DESCRIPTION = "Makes, measures and renders octree NeRFs. The viewer is infnerf-view."
@@ -93,7 +94,7 @@ class Train:
         if self.minutes is not None:
             check_range("--minutes", self.minutes, 1e-3, 1e6)
         check_range("--downscale", self.downscale, 1, 64)
-        _check_folder(self.data)
+        check_folder(self.data)
         check_output(self.out)
         from .trainer import Progress, TrainConfig, train
 
@@ -105,31 +106,6 @@ class Train:
                 advance(now.fraction, f"step {now.step}, PSNR {now.psnr:.2f} dB, {rays}")
 
             train(config, report, say)
-        return 0
-
-
-@dataclass
-class Eval:
-    """Measure a checkpoint on a data set's test split: PSNR per image scale."""
-
-    checkpoint: Positional[Path]
-    """A .pth file."""
-    data: Positional[Path]
-    """The data set's folder."""
-    json: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Write the numbers there too."""
-
-    def run(self) -> int:
-        _check_file(self.checkpoint)
-        _check_folder(self.data)
-        check_output(self.json)
-        from .evaluate import evaluate
-
-        with progress_bar("eval", 1.0) as advance:
-            result = evaluate(self.checkpoint, self.data, report=advance)
-        for scale, value in result["psnr"].items():
-            print(f"scale 1/{scale}: PSNR {value:.2f} dB over {result['views']} views")
-        _write_json(self.json, result)
         return 0
 
 
@@ -156,7 +132,7 @@ class Render:
             raise UsageError(f"--out must end in .png or .npz, got {self.out}")
         check_range("--samples", self.samples, 1, 65_536)
         check_output(self.out)
-        _check_file(self.checkpoint)
+        check_file(self.checkpoint)
         camera = read_camera(self.camera)
         import numpy as np
 
@@ -172,23 +148,6 @@ class Render:
                 with whole_file(self.out) as temporary:
                     np.savez_compressed(temporary, **channels)
         say(f"wrote {self.out} ({stats.samples / 1e6:.1f} M samples, executor {scene.executor.name})")
-        return 0
-
-
-@dataclass
-class Info:
-    """Say what is in a checkpoint."""
-
-    checkpoint: Positional[Path]
-    """A .pth file."""
-
-    def run(self) -> int:
-        _check_file(self.checkpoint)
-        from ..models.checkpoint import load_checkpoint
-        from ..models.infnerf import InfNeRF
-
-        checkpoint = load_checkpoint(self.checkpoint)
-        print("\n".join(describe(checkpoint, InfNeRF.from_checkpoint(checkpoint))))
         return 0
 
 
@@ -209,12 +168,12 @@ class Bench:
         size, names = parse_size(self.size), [name.strip() for name in self.executors.split(",")]
         if unknown := sorted(set(names) - {"cpu", "torch", "cuda"}):
             raise UsageError(f"--executors must name cpu, torch or cuda, got {', '.join(map(repr, unknown))}")
-        _check_file(self.checkpoint)
+        check_file(self.checkpoint)
         check_output(self.json)
         from ..models.infnerf import InfNeRF
         from ..renderer.bench import run_bench
 
-        _write_json(self.json, run_bench(InfNeRF.load(str(self.checkpoint)), size, names))
+        write_json(self.json, run_bench(InfNeRF.load(str(self.checkpoint)), size, names))
         return 0
 
 
@@ -233,46 +192,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Exit codes: 0, 1 (it failed, one sentence on stderr), 2 (bad arguments), 130 (Ctrl-C)."""
     command = parse_arguments(PROGRAM, Command, argv, DESCRIPTION)
     return run_command(PROGRAM, command.run)
-
-
-def describe(checkpoint: Any, model: Any) -> list[str]:
-    """What `infnerf info` prints: file, scene, sizes, and a line a level."""
-    octree, config, scene = model.octree, model.config, model.scene
-    unit = scene["unit"]
-    low, high = scene["aabb"]
-    extent = " x ".join(f"{h - m:.4g}" for m, h in zip(low, high, strict=True))
-    up = " ".join(f"{x:.3g}" for x in scene["up"])
-    grids = f"{config.n_grid_levels} grids of {config.table_size} x {config.features_per_level}"
-    lines = [
-        f"file        {checkpoint.path}",
-        f"backend     {checkpoint.backend}",
-        f"scene       {extent} {unit}, up {up}, {scene['color_space']} colour, {len(scene['cameras'])} cameras",
-        f"octree      {octree.n_nodes} nodes, levels 0 to {octree.depth}, root {octree.root_size:.4g} {unit}",
-        f"node        {grids}, finest {config.resolution}, MLPs {config.hidden_dim} wide, {model.node_bytes} bytes",
-        f"parameters  {model.n_parameters}",
-        f"bytes       {model.node_bytes * octree.n_nodes}",
-        "",
-        f"level   nodes   {'size':>10}  {'gsd':>10}   bytes",
-    ]
-    for level, count in enumerate(octree.level_counts()):
-        size = octree.root_size / 2**level
-        gsd = f"{size / config.resolution:.4g} {unit}"
-        lines.append(f"{level:>5} {count:>7}   {f'{size:.4g} {unit}':>10}  {gsd:>10}   {count * model.node_bytes}")
-    return lines
-
-
-def _check_file(path: Path) -> None:
-    if not path.is_file():
-        raise CommandError(f"{path}: no such file")
-
-
-def _check_folder(path: Path) -> None:
-    if not path.is_dir():
-        raise CommandError(f"{path}: no such folder")
-
-
-def _write_json(path: Path | None, values: Any) -> None:
-    if path is not None:
-        with whole_file(path) as temporary:
-            temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
-        say(f"wrote {path}")

@@ -1,46 +1,231 @@
-"""Measures a checkpoint on a data set's test split: PSNR per image scale. `infnerf eval`."""
+"""Measures a checkpoint against images: per scale, per view, per level, and how much of the model each frame needed.
+
+What `infnerf eval` computes. The data may be another folder than the one trained on, in the same world coordinates.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from ..data.dataset import DatasetError, load_dataset
-from ..data.pyramid import ImagePyramid
+from ..data.dataset import Dataset, DatasetError, load_dataset
+from ..data.masks import box_all, coverage
+from ..data.pyramid import box_average, box_camera, read_image
+from ..models.camera import Camera
 from ..models.infnerf import InfNeRF
 from ..renderer.accumulate import render_accumulated
+from ..renderer.bench import commit
 from ..renderer.executors import make_executor
-from ..renderer.frame import RenderRequest
-from .losses import encoded, psnr
-from .trainer import SCALES
+from ..renderer.frame import Executor, RenderRequest
+from .eval_pictures import check_folder, save_comparison
+from .losses import encoded
+from .metrics import LevelErrors, Lpips, compare, mean_of, open_lpips
+
+EVAL_SCALES = (1, 2, 4, 8)
+SPLITS = ("test", "all")
+METRICS = ("psnr", "ssim", "lpips")
+
+
+@dataclass(frozen=True)
+class View:
+    """One image that is measured."""
+
+    name: str
+    images: list[NDArray[np.float32]]  # a scale each: [H, W, 4] premultiplied, in the model's colour space
+    cameras: list[Camera]  # a scale each
+    counts: list[NDArray[np.bool_] | None]  # a scale each: [H, W] pixels that count, None for all
+
+
+@dataclass
+class _Run:
+    """What stays the same from frame to frame, and what adds up."""
+
+    executor: Executor
+    scene: dict[str, Any]
+    samples: int
+    lpips: Lpips | None
+    pictures: Path | None
+    levels: LevelErrors = field(default_factory=LevelErrors)
+    pictures_written: int = 0
 
 
 def evaluate(
     checkpoint: Path | str,
     data: Path | str,
-    scales: tuple[int, ...] = SCALES,
+    scales: tuple[int, ...] = EVAL_SCALES,
     samples: int = 4,  # accumulated frames a view; 1: the exact view without jitter
     report: Callable[[float, str], None] = lambda fraction, text: None,
+    *,
+    split: str = "test",  # one of SPLITS
+    downscale: int = 1,  # the images are shrunk by this factor first
+    executor: str = "auto",
+    pictures: Path | None = None,  # a folder for truth, render and error side by side
 ) -> dict[str, Any]:
-    """Renders every test view at every scale. Returns {"psnr": {scale: dB, the mean over views}, "views": n}."""
-    dataset = load_dataset(data, "test")
-    if not len(dataset):
-        raise DatasetError(f"{data}: the test split has no images")
+    """Renders every view of a split at every scale, and compares display values.
+
+    Returns plain data: `per_scale` {scale: means over views}; `psnr` (dB), `ssim`, `lpips` and `parameters_used`, the
+    means over scales; `per_image` [a dict a view, with its own `per_scale`]; `per_level` {level: `pixels`, `share`,
+    `psnr`, `ssim` of the pixels that the render took from it}; and what was measured how. None stands for a metric
+    that is not at hand (`lpips_why`) or needs a larger image. `parameters_used` is the share of nodes that answered a
+    sample of the frame. Raises `DatasetError`, `CheckpointError`, `ExecutorUnavailable`.
+    """
     model = InfNeRF.load(str(checkpoint))
-    executor, _ = make_executor("auto", model)
-    color_space = model.scene["color_space"]
-    pyramid = ImagePyramid.load(dataset, scales, color_space=color_space)
-    background = torch.tensor(model.scene["background"])
-    totals = dict.fromkeys(scales, 0.0)
-    for i in range(pyramid.n_images):
-        for s, scale in enumerate(scales):
-            camera = pyramid.cameras[s][i]
-            buffers, _ = render_accumulated(executor, RenderRequest(camera), samples)
-            images = [torch.from_numpy(image).reshape(-1, 4) for image in (buffers.color, pyramid.image(s, i))]
-            shown = [encoded(image, background, color_space).clamp(0, 1) for image in images]
-            totals[scale] += psnr(float((shown[0] - shown[1]).square().mean()))
-        report((i + 1) / pyramid.n_images, f"view {i + 1}/{pyramid.n_images}")
-    return {"psnr": {str(s): totals[s] / pyramid.n_images for s in scales}, "views": pyramid.n_images}
+    chosen, reason = make_executor(executor, model)
+    dataset, warnings = open_split(data, split, model.scene)
+    check_scales(dataset, scales, downscale)
+    if pictures is not None:
+        check_folder(pictures)
+    lpips, why = open_lpips()
+    run = _Run(chosen, model.scene, samples, lpips, pictures)
+    n_views = len(dataset)
+    rows = []
+    try:
+        for view in _views(dataset, scales, downscale, model.scene["color_space"]):
+            report(len(rows) / n_views, f"view {len(rows) + 1}/{n_views}")
+            rows.append(_measure(run, view, scales, len(rows)))
+        report(1.0, f"{n_views} views")
+    finally:
+        chosen.close()
+    per_level = run.levels.rows()
+    no_level = per_level.pop("none", None)
+    per_scale = {str(s): _means([row["per_scale"][str(s)] for row in rows]) | {"views": len(rows)} for s in scales}
+    return {
+        **_means(list(per_scale.values())),
+        "parameters_used_max": max(row["parameters_used_max"] for row in rows),
+        "lpips_why": why if lpips is None else None,
+        "views": len(rows),
+        "per_scale": per_scale,
+        "per_level": per_level,
+        "no_level": no_level,  # pixels where the render shows the background alone
+        "per_image": rows,
+        "checkpoint": str(checkpoint),
+        "nodes": model.octree.n_nodes,
+        "parameters": model.n_parameters,
+        "data": str(data),
+        "split": split,
+        "downscale": downscale,
+        "samples": samples,
+        "executor": chosen.name,
+        "executor_why": reason,
+        "commit": commit(),
+        "pictures": run.pictures_written,
+        "warnings": warnings,
+    }
+
+
+def open_split(data: Path | str, split: str, scene: dict[str, Any]) -> tuple[Dataset, list[str]]:
+    """A split of a data set in the coordinates of a checkpoint's `scene`, and what a person should know of it."""
+    if split not in SPLITS:
+        raise ValueError(f"evaluate: split must be one of {', '.join(SPLITS)}, got {split!r}")
+    # A format without coordinates of its own is placed by its own points: the checkpoint says where it was put.
+    placed = {"transform": np.array(scene["transform"], np.float64)} if "transform" in scene else {}
+    try:
+        dataset = load_dataset(data, split, **placed)
+        if not len(dataset):
+            raise DatasetError(f"{data}: the {split} split has no images")
+    except DatasetError as error:
+        hint = " (that is the test split; --split all measures every image)" if split == "test" else ""
+        raise DatasetError(f"{error}{hint}") from None
+    lenses = sum(not camera.is_pinhole for camera in dataset.cameras)
+    note = [f"{lenses} images have lens distortion: measured on their undistorted pixels"] if lenses else []
+    return dataset, [*dataset.warnings, *note]
+
+
+def check_scales(dataset: Dataset, scales: Sequence[int], downscale: int) -> None:
+    """Raises `DatasetError` for scales that can't be made of one another, or of one of the images."""
+    if not scales or min(scales) < 1 or downscale < 1 or any(b % a for a, b in pairwise((1, *scales))):
+        raise DatasetError(
+            f"evaluate: expected scales of at least 1, each a multiple of the one before, and downscale at least 1, "
+            f"found {list(scales)} and {downscale}"
+        )
+    least = downscale * scales[-1]
+    for path, camera in zip(dataset.images, dataset.cameras, strict=True):
+        if min(camera.width, camera.height) < least:
+            raise DatasetError(
+                f"{path}: expected at least {least} pixels on each side for downscale {downscale} and "
+                f"scale {scales[-1]}, found {camera.width}x{camera.height}"
+            )
+
+
+def _views(dataset: Dataset, scales: Sequence[int], downscale: int, color_space: str) -> Iterator[View]:
+    """One image after the other: a capture may be larger than memory."""
+    masks = list(getattr(dataset, "masks", None) or [None] * len(dataset))
+    for name, path, camera, mask in zip(dataset.names, dataset.images, dataset.cameras, masks, strict=True):
+        counts = coverage(camera, mask)
+        image, camera = box_average(read_image(path, color_space), downscale), box_camera(camera, downscale)
+        view = View(name, [], [], [])
+        for before, scale in pairwise((1, *scales)):
+            image, camera = box_average(image, scale // before), box_camera(camera, scale // before)
+            view.images.append(image)
+            view.cameras.append(camera)
+            view.counts.append(None if counts is None else box_all(counts, downscale * scale))
+        yield view
+
+
+def _measure(run: _Run, view: View, scales: tuple[int, ...], index: int) -> dict[str, Any]:
+    """One view at every scale: its row of `per_image`."""
+    per_scale = {}
+    for scale, image, camera, counts in zip(scales, view.images, view.cameras, view.counts, strict=True):
+        image, valid = pinhole_truth(image, camera, counts)
+        if not valid.any():
+            raise DatasetError(f"{view.name}: expected pixels to measure at scale 1/{scale}, found all of them masked")
+        buffers, stats = render_accumulated(run.executor, RenderRequest(camera.pinhole()), run.samples)
+        pair = compare(shown(image, run.scene), shown(buffers.color, run.scene), valid)
+        run.levels.add(pair, buffers.level, buffers.color[..., 3])
+        assert stats.node_samples is not None  # every executor counts
+        used = float((stats.node_samples > 0).mean())
+        scores = pair.scores(run.lpips).to_dict()
+        per_scale[str(scale)] = {**scores, "parameters_used": used, "width": camera.width, "height": camera.height}
+        if run.pictures is not None:
+            save_comparison(run.pictures, index, view.name, scale, pair, per_scale[str(scale)])
+            run.pictures_written += 1
+    rows = list(per_scale.values())
+    most = max(row["parameters_used"] for row in rows)
+    return {"name": view.name, **_means(rows), "parameters_used_max": most, "per_scale": per_scale}
+
+
+def _means(rows: list[dict[str, Any]]) -> dict[str, float | None]:
+    """Metric -> its mean over rows that have it."""
+    return {key: mean_of(row[key] for row in rows) for key in (*METRICS, "parameters_used")}
+
+
+def shown(rgba: NDArray[np.float32], scene: dict[str, Any]) -> NDArray[np.float32]:
+    """What a person sees of premultiplied pixels [H, W, 4] over the scene's background: display values [H, W, 3]."""
+    flat = encoded(torch.from_numpy(rgba.reshape(-1, 4)), torch.tensor(scene["background"]), scene["color_space"])
+    return flat.clamp(0, 1).reshape(*rgba.shape[:2], 3).numpy()
+
+
+def pinhole_truth(
+    image: NDArray[np.float32],  # [H, W, 4] premultiplied
+    camera: Camera,
+    counts: NDArray[np.bool_] | None = None,  # [H, W] pixels that count; None: all
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The image as `camera.pinhole()` would have taken it, bilinear, and which of its pixels [H, W] count.
+
+    A pinhole camera's image comes back as it is.
+    """
+    if counts is None:
+        counts = np.ones(image.shape[:2], bool)
+    if camera.is_pinhole:
+        return image, counts
+    rows, columns = (grid.ravel() + 0.5 for grid in np.indices(image.shape[:2]))
+    _, directions, _ = camera.pinhole().pixel_rays(columns, rows)
+    pixels, seen = camera.project(camera.position + directions)
+    at = pixels - 0.5  # of pixel centres
+    limit = np.array([camera.width - 1, camera.height - 1])
+    inside = (seen & (at >= 0).all(-1) & (at <= limit).all(-1)).reshape(image.shape[:2])
+    low = np.clip(np.floor(at), 0, np.maximum(limit - 1, 0)).astype(np.intp)
+    share = np.clip(at - low, 0, 1).astype(np.float32)
+    high = np.minimum(low + 1, limit)
+    (x0, y0), (x1, y1), (u, v) = low.T, high.T, share.T[..., None]
+    upper = image[y0, x0] * (1 - u) + image[y0, x1] * u
+    lower = image[y1, x0] * (1 - u) + image[y1, x1] * u
+    known = counts[y0, x0] & counts[y0, x1] & counts[y1, x0] & counts[y1, x1]
+    return (upper * (1 - v) + lower * v).reshape(image.shape), inside & known.reshape(inside.shape)
