@@ -46,7 +46,7 @@ def test_a_short_run_learns_and_its_checkpoint_loads_and_evaluates(city: Path, t
     assert seen[-1].psnr > seen[30].psnr + 2
     result = evaluate(out, city)
     assert result["views"] == 3
-    assert result["psnr"]["1"] > 13
+    assert result["per_scale"]["1"]["psnr"] > 13
     checkpoint = load_checkpoint(out)
     assert checkpoint.octree.depth >= 2
     assert checkpoint.training is not None
