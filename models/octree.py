@@ -161,6 +161,13 @@ def floor_log2(x: Tensor) -> Tensor:
     return torch.frexp(x).exponent.long() - 1
 
 
+def lone_root(corner: np.ndarray, root_size: float) -> Octree:
+    """A tree of one node. `corner` [3] is its minimum corner."""
+    children = torch.full((1, 8), -1, dtype=torch.int32)
+    level = torch.zeros(1, dtype=torch.int32)
+    return Octree(children, level - 1, level, torch.as_tensor(np.asarray(corner)).float()[None], float(root_size))
+
+
 def build_octree(
     points: np.ndarray,  # [n, 3] world
     footprints: np.ndarray,  # [n] radius of the surface patch a point stands for, world units

@@ -111,7 +111,7 @@ def test_state_follows_nodes_when_the_tree_changes() -> None:
     mine = adam(model, True)
     mine.step(torch.arange(model.octree.n_nodes))
     old = mine.means["mlp"].clone()
-    mine.remap(torch.tensor([2, -1, 0]))
+    mine.follow(model, torch.tensor([2, -1, 0]))
     assert torch.equal(mine.means["mlp"][[0, 2]], old[[2, 0]])
     assert not mine.means["mlp"][1].any()
     assert mine.steps.tolist() == [1, 0, 1]

@@ -46,6 +46,15 @@ class OccupancyUpdater:
         self.allowed = allowed
         self.model.occupancy[:] = -1 if allowed is None else pack_bits(allowed)
 
+    def follow(self, model: InfNeRF, sampling: Sampling, source: Tensor, inherited: Tensor) -> None:
+        """Goes on with a changed tree: node i was `source[i]`; new nodes (-1) take `inherited` [n_new, cells] densities
+        and count as seen."""
+        kept, new = source.clamp(min=0), (source < 0).nonzero()[:, 0]
+        self.model, self.sampling = model, sampling
+        self.seen, self.density = self.seen[kept], self.density[kept]
+        self.seen[new], self.density[new] = self.warm_samples, inherited
+        self._next = 0
+
     def count(self, samples: PackedSamples) -> Tensor:
         """Notes which nodes a batch has trained, and returns them [n]."""
         counts = torch.bincount(samples.node, minlength=len(self.seen))

@@ -84,8 +84,9 @@ class NodeAdam:
             ],
         )
 
-    def remap(self, source: Tensor) -> None:
-        """Follows a change of the tree: node i takes the state of old node `source[i]`, a fresh one where it is -1."""
+    def follow(self, model: InfNeRF, source: Tensor) -> None:
+        """Goes on with a changed tree: node i takes the state of old node `source[i]`, a fresh one where it is -1."""
+        self.model = model
         kept = source >= 0
         rows = source.clamp(min=0)
         self.steps = torch.where(kept, self.steps[rows], 0)

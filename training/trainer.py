@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,8 +25,9 @@ from ..models.checkpoint import Checkpoint, camera_to_entry, save_checkpoint
 from ..models.config import InfNeRFConfig
 from ..models.infnerf import InfNeRF
 from ..models.marching import MarchSettings, PackedSamples
-from ..models.octree import Octree, build_octree
+from ..models.octree import Octree, build_octree, lone_root
 from ..renderer.sample_kernels import SampleKernels
+from .growth import Demand, grown, octant_values, octants
 from .losses import psnr, rgb_loss
 from .occupancy import OccupancyUpdater
 from .optimizer import AdamConfig, NodeAdam
@@ -40,6 +42,8 @@ FINER_SHARE, FINER_LEVELS = 0.3, 4.0  # of rays; levels: see `Trainer.finer`
 REFRESH_EVERY = 16  # steps between occupancy refreshes
 REFRESH_PARTS = 4  # a refresh measures this part of the nodes, ...
 REFRESH_NODES = 32  # ... at most so many, so that its cost does not grow with the tree
+VOTE_EVERY = 4  # steps between batches that vote for growth
+GROWTH_WITHOUT_POINTS = (0.02, 0.04, 0.06, 0.09, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4)  # fractions of the run
 WARM_UP = 50  # steps until the learning rate is whole
 
 
@@ -56,6 +60,8 @@ class TrainConfig:
     max_bytes: int = 16_000_000  # of the checkpoint; the octree keeps the nodes that most points ask for
     min_points: int = 12  # a child exists where more points than these ask for it
     samples_per_step: int = 1 << 18  # rays a step follow from the samples they took last
+    max_depth: int = 16  # levels below the root
+    octree_growth_schedule: tuple[float, ...] | None = None  # fractions of the run; None: growth only without points
     adam: AdamConfig = field(default_factory=AdamConfig)
     final_rate: float = 0.03  # of the initial learning rates, reached exponentially
     model: InfNeRFConfig = field(default_factory=InfNeRFConfig)
@@ -72,17 +78,27 @@ class Progress:
     seconds: float
 
 
-def plan_octree(data: Dataset, config: TrainConfig) -> Octree:
-    """The tree that the sparse points ask for, within `max_bytes`. Raises `DatasetError` without points."""
-    if data.points is None or len(data.points.xyz) == 0:
-        raise DatasetError(f"{data.path}: training needs sparse_points.ply, found no points")
-    model = config.model
+def node_budget(data: Dataset, config: TrainConfig) -> int:
+    """Nodes that `max_bytes` of a checkpoint have room for."""
     overhead = 40_000 + 400 * len(data.cameras)
-    max_nodes = max(1, (config.max_bytes - overhead) // (model.node_bytes + 60))
+    return max(1, (config.max_bytes - overhead) // (config.model.node_bytes + 60))
+
+
+def plan_octree(data: Dataset, config: TrainConfig) -> Octree:
+    """The tree that the sparse points ask for, within `max_bytes`; without points the root alone, which grows."""
+    scene, model = data.scene, config.model
+    corner, size = np.asarray(scene["root_corner"], np.float64), float(scene["root_size"])
+    if not has_points(data):
+        return lone_root(corner, size)
+    assert data.points is not None
     return build_octree(
-        data.points.xyz, data.points.footprint * config.downscale, data.scene["root_corner"], data.scene["root_size"],
-        model.resolution, config.min_points, max_nodes,
+        data.points.xyz, data.points.footprint * config.downscale, corner, size, model.resolution,
+        config.min_points, node_budget(data, config), config.max_depth,
     )  # fmt: skip
+
+
+def has_points(data: Dataset) -> bool:
+    return data.points is not None and len(data.points.xyz) > 0
 
 
 def scene_of(data: Dataset) -> dict[str, Any]:
@@ -106,9 +122,11 @@ class Trainer:
         self.occupancy = OccupancyUpdater(self.model, self.sampling, config.seed)
         kernels = self.sampling.kernels if isinstance(self.sampling, SampleKernels) else None
         self.optimizer = NodeAdam(self.model, config.adam, kernels)
+        self.demand = Demand(self.model.octree)
+        self.growths = list(self._growth_schedule())
         self.steps_done = 0
         self.n_rays = 512
-        self.prior = self.use_points()
+        self.prior = self.use_points() if has_points(data) else "no points: the tree grows where the images ask for it"
         self.running_mse = 0.1
 
     def use_points(self) -> str:
@@ -128,6 +146,39 @@ class Trainer:
         self.occupancy.restrict(None)
         return f"points too sparse to restrict matter ({100 * coverage:.2f} % of opaque pixels agree)"
 
+    def _growth_schedule(self) -> tuple[float, ...]:
+        if self.config.octree_growth_schedule is not None:
+            return tuple(sorted(self.config.octree_growth_schedule))
+        return () if has_points(self.data) else GROWTH_WITHOUT_POINTS
+
+    def grow(self) -> int:
+        """Splits the leaves that samples ask to be split, within the node budget. Returns the number of new nodes.
+
+        Half of the room that is left, until the last growth of the schedule takes the rest.
+        """
+        room = node_budget(self.data, self.config) - self.model.octree.n_nodes
+        share = room if not self.growths else -(-room // 2)
+        node, octant = self.demand.choose(self.model.octree, share, self.config.max_depth)
+        if len(node):
+            density = self.occupancy.density
+            model, source = grown(self.model, node, octant, self.generator)
+            new = (source < 0).nonzero()[:, 0]
+            parent = source[model.octree.parent.long()[new]]
+            resolution = model.config.occupancy_resolution
+            inherited = octant_values(density[parent], octants(model.octree, new), resolution)
+            self._adopt(model, source, inherited)
+        self.demand = Demand(self.model.octree)
+        return len(node)
+
+    def _adopt(self, model: InfNeRF, source: Tensor, inherited: Tensor) -> None:
+        """Goes on with another tree: sampler, occupancy and optimiser state follow the nodes."""
+        self.model = model
+        self.sampling, self.sampling_name = make_sampling(model)
+        self.occupancy.follow(model, self.sampling, source, inherited)
+        if self.occupancy.allowed is not None and self.data.points is not None:
+            self.occupancy.allowed = cells_near_points(model, torch.from_numpy(self.data.points.xyz))
+        self.optimizer.follow(model, source)
+
     def rate(self, fraction: float) -> float:
         """Factor on the learning rates at a fraction of the run: a short warm-up, then exponential decay."""
         return min(1.0, (self.steps_done + 1) / WARM_UP) * self.config.final_rate**fraction
@@ -141,6 +192,9 @@ class Trainer:
             self.model.to_local(origins), directions, cones, counters, settings, MAX_SAMPLES_PER_RAY
         )
         sigmas, rgb = self.sampling.field(samples, directions)
+        if self.growths and self.steps_done % VOTE_EVERY == 0:
+            demand = self.demand
+            rgb.register_hook(lambda gradient: demand.add(samples, gradient))
         return self.sampling.composite(sigmas, rgb, samples, len(cones), MIN_TRANSMITTANCE), samples
 
     def finer(self, n: int) -> Tensor:
@@ -163,6 +217,9 @@ class Trainer:
         loss, error = rgb_loss(prediction, target, background, "linear")
         loss.backward()
         self.optimizer.step(self.occupancy.count(samples), self.rate(fraction))
+        if self.growths and fraction >= self.growths[0]:
+            self.growths.pop(0)
+            self.grow()
         self.steps_done += 1
         full_size = float(error[: n // 2].mean())  # finest scale first
         self.running_mse += (full_size - self.running_mse) * 0.03
