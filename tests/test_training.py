@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +158,21 @@ def test_occupancy_marks_what_is_dense_and_its_neighbours(city: Path, tmp_path: 
     cells = np.unpackbits(model.occupancy[0].numpy().view(np.uint8), bitorder="little").reshape(16, 16, 16)
     assert cells.sum() == 27
     assert cells[6:9, 5:8, 4:7].all()
+
+
+def test_without_points_the_tree_grows_from_its_root_and_goes_on_learning(city: Path, tmp_path: Path) -> None:
+    data = load_dataset(city)
+    data.points = None
+    trainer = Trainer(replace(config(city, tmp_path / "m.pth"), octree_growth_schedule=(0.3, 0.5), max_depth=2), data)
+    assert trainer.model.octree.n_nodes == 1
+    errors, counts = [], []
+    for i in range(120):
+        trainer.step(i / 120)
+        errors.append(trainer.running_mse)
+        counts.append(trainer.model.octree.n_nodes)
+    assert counts[30] == 1
+    assert 1 < counts[40] < counts[-1]
+    assert trainer.model.octree.depth == 2
+    assert max(errors[40:]) < errors[20]
+    assert trainer.optimizer.steps.shape == (counts[-1],)
+    assert trainer.checkpoint().octree.n_nodes == counts[-1]
