@@ -1,48 +1,66 @@
-"""Scenes in the InfNeRF data format.
+"""Scenes on disk, in any format that is known (docs/data.md): `load_dataset` reads one split of one, in place.
 
-A folder with `images/`, `cameras.json` ({image name: {"intrinsic": 3x3, "extrinsic": 4x4 world to camera, OpenCV
-axes}}), `sparse_points.ply` (see `data.ply`), `scene.json` (optional: up, unit, aabb, root_corner, root_size), and
-`test/images/` with `test/cameras.json` for the views that are kept out of training. Images are sRGB, alpha straight.
+Images are sRGB, alpha straight. Cameras and points come in the scene's coordinates: upright (+z), centred, and never
+scaled without need; `Dataset.transform` takes the capture's own coordinates there. Data in the InfNeRF format are not
+moved: `scene.json` says how they were.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..models.camera import Camera
-from .ply import DatasetError, PointCloud, atomic_write, read_ply
+from .footprints import seen_footprint
+from .images import image_size
+from .placement import describe_scene, placement
+from .ply import DatasetError, PointCloud, atomic_write
+from .source import Frame, FrameError, Source, inverse_pose, shown
+from .splits import choose
+from .transform import check_similarity, inverse, move_points, move_pose, scale_of
 
-__all__ = ["Dataset", "DatasetError", "PointCloud", "camera_entry", "load_dataset", "write_cameras", "write_json"]
-
-_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
-_MARGIN = 0.05  # of the extent, on each side of a root cube that is made from points
-_OUTLIERS = (0.5, 99.5)  # percentiles of the points that a box made from them keeps
+__all__ = [
+    "Dataset", "DatasetError", "PointCloud", "camera_entry", "dataset_of", "load_dataset", "read_source",
+    "write_cameras", "write_json",
+]  # fmt: skip
 
 
 @dataclass
 class Dataset:
-    """One split of a scene: `cameras[i]` saw the file `images[i]`, whose key in cameras.json is `names[i]`."""
+    """One split of a scene: `cameras[i]` saw the file `images[i]`, which the data call `names[i]`."""
 
     path: Path
     split: str
     cameras: list[Camera]
     images: list[Path]
     names: list[str]
-    points: PointCloud | None
-    scene: dict[str, Any]  # up [3], unit, aabb [2][3], root_corner [3], root_size
+    points: PointCloud | None  # None: the data have none; the scene's box then follows from the cameras
+    scene: dict[str, Any]  # up [3], unit, aabb [2][3], root_corner [3], root_size, transform [4][4]
     warnings: list[str] = field(default_factory=list)
+    masks: list[Path | None] = field(default_factory=list)  # 0: leave the pixel out of training
+    weights: list[float] = field(default_factory=list)  # of an image's pixels in the loss
+    transform: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))  # [4, 4] the capture's to the scene's
 
     def __len__(self) -> int:
         return len(self.cameras)
+
+    def capture_camera(self, index: int) -> Camera:
+        """A camera in the capture's own coordinates."""
+        camera = self.cameras[index]
+        return camera.moved(move_pose(inverse(self.transform), camera.c2w))
+
+    def capture_points(self) -> PointCloud | None:
+        """The points in the capture's own coordinates."""
+        if self.points is None or np.array_equal(self.transform, np.eye(4)):
+            return self.points
+        back = inverse(self.transform)
+        return PointCloud(move_points(back, self.points.xyz), self.points.rgb, self.points.footprint * scale_of(back))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -50,17 +68,17 @@ def write_json(path: Path, value: Any) -> None:
     atomic_write(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode("utf-8"))
 
 
-def camera_entry(camera: Camera) -> dict[str, list[list[float]]]:
-    """The entry of a camera in cameras.json.
+def camera_entry(camera: Camera) -> dict[str, Any]:
+    """The entry of a camera in cameras.json; `distortion` and `lens` only for a camera that is no pinhole.
 
     >>> camera_entry(Camera(np.eye(4), 100, 100, 2, 1, 4, 2))["intrinsic"]
     [[100.0, 0.0, 2.0], [0.0, 100.0, 1.0], [0.0, 0.0, 1.0]]
     """
     intrinsic = [[camera.fx, 0.0, camera.cx], [0.0, camera.fy, camera.cy], [0.0, 0.0, 1.0]]
-    rotation = camera.c2w[:3, :3].T
-    extrinsic = np.eye(4)
-    extrinsic[:3, :3], extrinsic[:3, 3] = rotation, -rotation @ camera.position
-    return {"intrinsic": intrinsic, "extrinsic": extrinsic.tolist()}
+    entry: dict[str, Any] = {"intrinsic": intrinsic, "extrinsic": inverse_pose(camera.c2w).tolist()}
+    if not camera.is_pinhole:
+        entry |= {"distortion": list(camera.distortion), "lens": camera.lens}
+    return entry
 
 
 def write_cameras(path: Path, cameras: Mapping[str, Camera]) -> None:
@@ -68,173 +86,129 @@ def write_cameras(path: Path, cameras: Mapping[str, Camera]) -> None:
     write_json(path, {name: camera_entry(camera) for name, camera in cameras.items()})
 
 
-def load_dataset(path: Path | str, split: str = "train") -> Dataset:
-    """Reads one split, "train" or "test", of a scene folder.
+def read_source(path: Path | str) -> Source:
+    """Recognises the format of a folder, or of a file in it, and reads all but the images. Raises `DatasetError`."""
+    from .formats import colmap, infnerf, llff, multicam, transforms
 
-    Images that are missing or unreadable are skipped and named in `warnings`. Raises `DatasetError` for everything
-    that leaves no sound scene: no image left, cameras or points that are missing, malformed, not rigid or not finite.
-    """
-    root = Path(path)
-    if split not in ("train", "test"):
-        raise DatasetError(f"{root}: expected split 'train' or 'test', found '{split}'")
+    given = Path(path)
+    root = given.parent if given.is_file() else given
     if not root.is_dir():
         raise DatasetError(
             f"{root}: expected a folder with images/, cameras.json and sparse_points.ply, found no such folder"
         )
-    folder = root if split == "train" else root / "test"
-    entries = _read_json(folder / "cameras.json")
-    if not entries:
-        raise DatasetError(f"{folder / 'cameras.json'}: expected at least one camera, found none")
-    data = Dataset(root, split, [], [], [], None, {})
-    missing: list[str] = []
-    for name, entry in entries.items():
-        pose = _check_entry(folder / "cameras.json", name, entry)
-        image, size = _find_image(folder / "images", name)
-        if image is None:
-            missing.append(name)
-            continue
-        data.cameras.append(pose(*size))
-        data.images.append(image)
-        data.names.append(name)
-    if missing:
-        shown = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
-        data.warnings.append(
-            f"{folder / 'images'}: skipped {len(missing)} missing or unreadable of {len(entries)} images: {shown}"
-        )
-    if not data.cameras:
-        raise DatasetError(
-            f"{folder / 'images'}: expected the images named in cameras.json, found none of {len(entries)} readable"
-        )
-    data.points = _load_points(root / "sparse_points.ply", data.cameras)
-    data.scene = _load_scene(root / "scene.json", data)
+    name = given.name if given.is_file() else ""
+    if name.endswith(".json") and name not in ("cameras.json", "metadata.json", "scene.json"):
+        return transforms.read_blender(root) if transforms.is_split_file(name) else transforms.read_nerfstudio(given)
+    if (root / "cameras.json").is_file():
+        return infnerf.read(root)
+    if (root / "transforms.json").is_file():
+        return transforms.read_nerfstudio(root / "transforms.json")
+    if any(transforms.is_split_file(file.name) for file in root.glob("transforms_*.json")):
+        return transforms.read_blender(root)
+    if (root / "metadata.json").is_file():
+        return multicam.read(root / "metadata.json")
+    if colmap.model_folder(root) is not None:  # before LLFF, whose scenes may have both: a model has points
+        return colmap.read(root)
+    if (root / "poses_bounds.npy").is_file():
+        return llff.read(root)
+    if root.name.startswith("images") and (root.parent / "poses_bounds.npy").is_file():
+        return llff.read(root.parent, root)
+    if (root / "images").is_dir() or (root / "sparse_points.ply").is_file():
+        return infnerf.read(root)  # says what is missing
+    raise DatasetError(
+        f"{root}: expected a scene: cameras.json (InfNeRF), transforms.json (nerfstudio), transforms_train.json "
+        "(Blender), metadata.json (Multicam), poses_bounds.npy (LLFF) or a COLMAP model, found none of them"
+    )
+
+
+def load_dataset(path: Path | str, split: str = "train", transform: NDArray[np.float64] | None = None) -> Dataset:
+    """Reads one split, "train", "test", "val" or "all", of a scene in any known format.
+
+    `transform` [4, 4] places the scene where another one is, by that one's `Dataset.transform`, instead of where this
+    one's own points and cameras would: so that two captures of one world share coordinates.
+
+    Images that are missing, unreadable, of a wrong size, named twice or without a sound pose are skipped, and counted
+    in `warnings`. Raises `DatasetError` for everything that leaves no sound scene.
+    """
+    data = dataset_of(read_source(path), split, transform)
+    data.path = Path(path) if Path(path).is_dir() else data.path
     return data
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path}: expected this file, found none") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: expected readable UTF-8 text, found: {error}") from error
-    try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DatasetError(f"{path}: expected JSON, found text that is not: {error}") from error
-    if not isinstance(value, dict):
-        raise DatasetError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
+def dataset_of(read: Source, split: str = "train", transform: NDArray[np.float64] | None = None) -> Dataset:
+    """One split of a source that has been read; `load_dataset` in two steps, for who wants several splits."""
+    skipped = {reason: list(names) for reason, names in read.skipped.items()}
+    source = replace(read, skipped=skipped, warnings=list(read.warnings))  # a split's own are added to these
+    frames, notes = choose(source, split)
+    asked = [frame for frame in source.frames if split == "all" or frame.split in (None, split)]
+    total = max(len(asked), len(frames)) + sum(map(len, read.skipped.values()))
+    for frame in asked:
+        if frame.image is None:
+            source.skip("missing or unreadable", frame.name)
+    if transform is None:
+        place = placement(source)
+    else:
+        place = check_similarity("transform", np.asarray(transform, np.float64)) @ inverse(source.capture)
+    data = Dataset(source.path, split, [], [], [], None, {}, transform=place @ source.capture)
+    _open_images(source, frames, place, data)
+    _report(source, data, notes, total)
+    data.points = _points(source, place, data)
+    data.scene = describe_scene(source, place, data.cameras[0], data.points)
+    data.scene["transform"] = data.transform.tolist()
+    return data
 
 
-def _matrix(path: Path, name: str, key: str, value: Any, shape: tuple[int, int]) -> NDArray[np.float64]:
-    try:
-        matrix = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        matrix = np.empty(0)
-    if matrix.shape != shape:
-        found = list(matrix.shape) if matrix.size else "no matrix of numbers"
-        raise DatasetError(f"{path}: '{name}' key '{key}': expected a {shape[0]}x{shape[1]} matrix, found {found}")
-    if not np.isfinite(matrix).all():
-        raise DatasetError(f"{path}: '{name}' key '{key}': expected finite numbers, found NaN or infinity")
-    return matrix
-
-
-def _check_entry(path: Path, name: str, entry: Any) -> Callable[[int, int], Camera]:
-    """Validates one camera; what comes back needs only the image's width and height."""
-    if not isinstance(entry, dict) or not {"intrinsic", "extrinsic"} <= entry.keys():
-        found = sorted(entry) if isinstance(entry, dict) else type(entry).__name__
-        raise DatasetError(f"{path}: '{name}': expected keys 'intrinsic' and 'extrinsic', found {found}")
-    k = _matrix(path, name, "intrinsic", entry["intrinsic"], (3, 3))
-    w2c = _matrix(path, name, "extrinsic", entry["extrinsic"], (4, 4))
-    if k[0, 0] <= 0 or k[1, 1] <= 0:
-        raise DatasetError(
-            f"{path}: '{name}' key 'intrinsic': expected positive focal lengths, found {k[0, 0]:g}, {k[1, 1]:g}"
+def _open_images(source: Source, frames: list[Frame], place: NDArray[np.float64], data: Dataset) -> None:
+    """Fills in the images that open, with their cameras."""
+    scaled, names = 0, set()
+    for frame in frames:
+        size = image_size(frame.image) if frame.image is not None else None
+        if frame.image is None or size is None:
+            source.skip("missing or unreadable", frame.name)
+            continue
+        try:
+            camera = frame.lens.camera(move_pose(place, frame.c2w), *size)
+        except FrameError as error:
+            source.skip(str(error), frame.name)
+            continue
+        data.cameras.append(camera)
+        data.images.append(frame.image)
+        data.names.append(frame.name if frame.name not in names else f"{frame.split}/{frame.name}")
+        names.add(frame.name)
+        data.masks.append(frame.mask)
+        data.weights.append(frame.weight)
+        scaled += frame.lens.scaled(*size)
+    if scaled:
+        source.warnings.append(
+            f"{source.cameras_file}: {scaled} images are smaller or larger than it says, their intrinsics are scaled"
         )
-    off = abs(k[0, 1]) + abs(k[1, 0]) + abs(k[2, 0]) + abs(k[2, 1]) + abs(k[2, 2] - 1)
-    if off > 1e-6:
+
+
+def _report(source: Source, data: Dataset, notes: list[str], total: int) -> None:
+    """Puts what was skipped of `total` images into words. Raises `DatasetError` if no image is left."""
+    images = source.path / "images" if source.scene_file else source.path
+    lines = [
+        f"{images}: skipped {len(names)} {reason} of {total} images: {shown(names)}"
+        if reason == "missing or unreadable"
+        else f"{images}: skipped {len(names)} of {total} images {reason}: {shown(names)}"
+        for reason, names in source.skipped.items()
+    ]
+    data.warnings = notes + lines + source.warnings
+    if not data.cameras:
+        why = "" if set(source.skipped) <= {"missing or unreadable"} else f" ({'; '.join(source.skipped)})"
         raise DatasetError(
-            f"{path}: '{name}' key 'intrinsic': expected [fx 0 cx; 0 fy cy; 0 0 1], found skew or another last row"
+            f"{images}: expected the images named in {source.cameras_file.name}, found none of {total} readable{why}"
         )
-    if np.abs(w2c[3] - [0, 0, 0, 1]).max() > 1e-6:
-        raise DatasetError(f"{path}: '{name}' key 'extrinsic': expected the last row 0 0 0 1, found {w2c[3].tolist()}")
-    rotation = w2c[:3, :3]
-    error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
-    if error > 1e-3 or np.linalg.det(rotation) < 0:
-        raise DatasetError(
-            f"{path}: '{name}' key 'extrinsic': expected a rigid transform, "
-            f"found a scaled, skewed or mirrored one (error {error:.2g})"
-        )
-    c2w = np.eye(4)
-    c2w[:3, :3], c2w[:3, 3] = rotation.T, -rotation.T @ w2c[:3, 3]
-    return lambda width, height: Camera(c2w, k[0, 0], k[1, 1], k[0, 2], k[1, 2], width, height)
 
 
-def _find_image(folder: Path, name: str) -> tuple[Path | None, tuple[int, int]]:
-    """The file of an image, whose key may lack the ending, and its size; None if there is none that opens."""
-    parts = Path(name).parts
-    if ".." in parts or Path(name).is_absolute():  # a name stays inside the folder
-        return None, (0, 0)
-    for suffix in _SUFFIXES:
-        file = folder / (name + suffix)
-        if file.is_file():
-            try:
-                with Image.open(file) as image:
-                    width, height = image.size
-                    image.load()
-                return file, (width, height)
-            except (OSError, ValueError, SyntaxError):
-                return None, (0, 0)
-    return None, (0, 0)
-
-
-def _load_points(path: Path, cameras: list[Camera]) -> PointCloud:
-    if not path.exists():
-        raise DatasetError(f"{path}: expected this file of sparse points, found none")
-    xyz, rgb, footprint = read_ply(path)
-    if not len(xyz):
-        raise DatasetError(f"{path}: expected at least one point, found 0")
-    return PointCloud(xyz, rgb, nearest_footprint(xyz, cameras) if footprint is None else footprint)
-
-
-def nearest_footprint(xyz: NDArray[np.float64], cameras: list[Camera]) -> NDArray[np.float64]:
-    """The footprint [n] of points [n, 3] in the nearest camera, taken on its axis: `t * sqrt(1 / (pi fx fy))`."""
-    best = np.full(len(xyz), np.inf)
-    for camera in cameras:
-        distance = np.linalg.norm(xyz - camera.position, axis=1)
-        np.minimum(best, distance / math.sqrt(math.pi * camera.fx * camera.fy), out=best)
-    return np.maximum(best, 1e-9)
-
-
-def _load_scene(path: Path, data: Dataset) -> dict[str, Any]:
-    scene: dict[str, Any] = {"up": [0.0, 0.0, 1.0], "unit": "unit"}
-    if path.exists():
-        scene |= _read_json(path)
-    points = data.points
-    if points is not None and "aabb" not in scene:
-        scene["aabb"] = np.percentile(points.xyz, _OUTLIERS, axis=0).tolist()
-    lo, hi = _vectors(path, "aabb", scene["aabb"], (2, 3))
-    if not (hi > lo).any() or (hi < lo).any():
-        raise DatasetError(f"{path}: key 'aabb': expected a box with a size, minimum first, found {scene['aabb']}")
-    if "root_corner" not in scene or "root_size" not in scene:
-        size = float((hi - lo).max()) * (1 + 2 * _MARGIN)
-        scene["root_size"], scene["root_corner"] = size, ((lo + hi) / 2 - size / 2).tolist()
-    _vectors(path, "up", scene["up"], (3,))
-    _vectors(path, "root_corner", scene["root_corner"], (3,))
-    size = scene["root_size"]
-    if isinstance(size, bool) or not isinstance(size, int | float) or not math.isfinite(size) or size <= 0:
-        raise DatasetError(f"{path}: key 'root_size': expected a positive number, found {size!r}")
-    if np.linalg.norm(np.asarray(scene["up"], np.float64)) < 1e-6:
-        raise DatasetError(f"{path}: key 'up': expected a direction, found {scene['up']}")
-    return scene
-
-
-def _vectors(path: Path, key: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
-    if array.shape != shape or not np.isfinite(array).all():
-        raise DatasetError(
-            f"{path}: key '{key}': expected {'x'.join(map(str, shape))} finite numbers, found {value!r}"[:300]
-        )
-    return array
+def _points(source: Source, place: NDArray[np.float64], data: Dataset) -> PointCloud | None:
+    if source.xyz is None or source.rgb is None:
+        data.warnings.append(f"{data.path}: no sparse points, the scene's extent is told by the cameras")
+        return None
+    xyz = source.xyz if np.array_equal(place, np.eye(4)) else move_points(place, source.xyz)
+    if source.footprint is not None:
+        return PointCloud(xyz, source.rgb, source.footprint * scale_of(place))
+    footprint, unseen = seen_footprint(xyz, data.cameras)
+    if unseen:
+        data.warnings.append(f"{data.path}: {unseen} of {len(xyz)} points are in no image, they ask for no detail")
+    return PointCloud(xyz, source.rgb, footprint)

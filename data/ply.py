@@ -109,22 +109,22 @@ def _parse_header(path: Path, raw: bytes) -> tuple[str, int, list[tuple[str, str
         elif words[:1] == ["element"] and len(words) == 3:
             element = words[1]
             if element == "vertex":
-                if not words[2].isdigit():
-                    raise DatasetError(f"{path}: expected 'element vertex' with a count, found '{words[2]}'")
+                if not (words[2].isdecimal() and len(words[2]) <= 18):
+                    raise DatasetError(f"{path}: expected 'element vertex' with a count, found '{words[2]:.40}'")
                 count = int(words[2])
             elif count < 0:
-                raise DatasetError(f"{path}: expected 'vertex' as the first element, found '{element}'")
+                raise DatasetError(f"{path}: expected 'vertex' as the first element, found '{element:.40}'")
         elif words[:1] == ["property"] and element == "vertex":
             if len(words) != 3 or words[1] not in _TYPES:
-                raise DatasetError(f"{path}: expected scalar vertex properties, found '{line.strip()}'")
+                raise DatasetError(f"{path}: expected scalar vertex properties, found '{line.strip():.80}'")
             properties.append((words[2], _TYPES[words[1]]))
     if fmt not in ("binary_little_endian", "ascii"):
-        raise DatasetError(f"{path}: expected format binary_little_endian or ascii, found '{fmt}'")
+        raise DatasetError(f"{path}: expected format binary_little_endian or ascii, found '{fmt:.40}'")
     names = [name for name, _ in properties]
     missing = [name for name in ("x", "y", "z") if name not in names]
     if count < 0 or missing or len(set(names)) != len(names):
         found = ", ".join(names) or "no vertex element"
-        raise DatasetError(f"{path}: expected vertex properties x, y, z, each once, found {found}")
+        raise DatasetError(f"{path}: expected vertex properties x, y, z, each once, found {found:.200}")
     return fmt, count, properties, stop + 1
 
 

@@ -233,8 +233,8 @@ def test_files_that_are_not_json(scene: Path, text: str, message: str) -> None:
 def test_missing_files_and_folders(scene: Path) -> None:
     with pytest.raises(DatasetError, match="nowhere: expected a folder with"):
         load_dataset(scene / "nowhere")
-    with pytest.raises(DatasetError, match="expected split 'train' or 'test', found 'val'"):
-        load_dataset(scene, "val")
+    with pytest.raises(DatasetError, match="expected split 'train', 'test', 'val' or 'all', found 'dev'"):
+        load_dataset(scene, "dev")
     with pytest.raises(DatasetError, match=r"test/cameras.json: expected this file, found none"):
         load_dataset(scene, "test")
     (scene / "sparse_points.ply").unlink()
