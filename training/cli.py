@@ -25,6 +25,7 @@ from ..renderer.cliutil import (
     whole_file,
 )
 from .cli_common import check_file, check_folder, write_json
+from .convert_cli import Convert
 from .eval_cli import Eval
 from .info_cli import Info
 
@@ -177,7 +178,7 @@ class Bench:
         return 0
 
 
-COMMANDS = (City, Train, Eval, Render, Info, Bench)
+COMMANDS = (City, Train, Eval, Render, Info, Bench, Convert)
 Command = (
     Annotated[City, subcommand("city")]
     | Annotated[Train, subcommand("train")]
@@ -185,6 +186,7 @@ Command = (
     | Annotated[Render, subcommand("render")]
     | Annotated[Info, subcommand("info")]
     | Annotated[Bench, subcommand("bench")]
+    | Annotated[Convert, subcommand("convert")]
 )
 
 
