@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import socket
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,7 +118,7 @@ def test_levels_have_the_ssim_of_their_windows() -> None:
     assert sums.rows()["1"]["ssim"] == pytest.approx(np.nanmean(values[12:]))
 
 
-def test_lpips_says_what_it_lacks_and_asks_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_lpips_says_what_it_lacks_and_asks_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("the network was asked")
 
@@ -127,6 +129,20 @@ def test_lpips_says_what_it_lacks_and_asks_no_network(monkeypatch: pytest.Monkey
     assert why is not None
     assert why.startswith("LPIPS needs ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_torchvision_that_does_not_import_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    package = tmp_path / "torchvision"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    lpips, why = open_lpips()
+    assert lpips is None
+    assert why is not None
+    assert "torchvision does not import" in why
+    assert "nms does not exist" in why
 
 
 def scene(directions: np.ndarray) -> np.ndarray:

@@ -88,16 +88,18 @@ def open_lpips() -> tuple[Lpips | None, str | None]:
         return None, "LPIPS needs torchvision and torchmetrics, and AlexNet's weights; they are not all installed"
     import torch
 
-    alexnet = importlib.import_module("torchvision.models").AlexNet_Weights.DEFAULT
-    weights = Path(torch.hub.get_dir()) / "checkpoints" / alexnet.url.rpartition("/")[2]
-    if not weights.is_file():
-        return None, f"LPIPS needs AlexNet's weights at {weights}; nothing is downloaded"
-    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+    weights = Path(torch.hub.get_dir()) / "checkpoints"
+    try:  # a torchvision made for another torch, or a damaged file, fails with any class of exception
+        alexnet = importlib.import_module("torchvision.models").AlexNet_Weights.DEFAULT
+        weights = weights / alexnet.url.rpartition("/")[2]
+        if not weights.is_file():
+            return None, f"LPIPS needs AlexNet's weights at {weights}; nothing is downloaded"
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-    try:
         network = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).eval()
-    except Exception as error:  # a damaged file fails anywhere in zipfile, pickle or torch, with any class
-        return None, f"LPIPS can't read AlexNet's weights at {weights}: {str(error).splitlines()[0][:200]}"
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        return None, f"LPIPS can't be opened: torchvision does not import, or {weights} is damaged ({reason})"
 
     @torch.no_grad()
     def lpips(truth: NDArray[np.float32], render: NDArray[np.float32]) -> float | None:
