@@ -264,6 +264,8 @@ def _scene(value: Any) -> dict[str, Any]:
     low, high = numbers(scene["aabb"], "scene.aabb", (2, 3))
     if not (low < high).all():
         raise Refusal(f"scene.aabb must be [minimum, maximum] with minimum below maximum, got {scene['aabb']}")
+    if "transform" in scene:  # [4, 4] the capture's coordinates to the scene's
+        numbers(scene["transform"], "scene.transform", (4, 4))
     space = scene["color_space"]
     if not isinstance(space, str) or space not in COLOR_SPACES:
         raise Refusal(f"scene.color_space must be one of {', '.join(COLOR_SPACES)}, got {found(space)}")

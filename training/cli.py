@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg, subcommand
 
 from ..renderer.cliutil import (
+    CommandError,
     ExecutorName,
     UsageError,
     ViewMode,
@@ -24,7 +25,7 @@ from ..renderer.cliutil import (
     say,
     whole_file,
 )
-from .cli_common import check_file, check_folder, write_json
+from .cli_common import check_file, write_json
 from .convert_cli import Convert
 from .eval_cli import Eval
 from .info_cli import Info
@@ -75,7 +76,7 @@ class Train:
     """Build an octree from a data set's points and train it. Ctrl-C keeps a checkpoint that loads."""
 
     data: Positional[Path]
-    """A folder in the InfNeRF data format: images/, cameras.json, sparse_points.ply."""
+    """A capture as InfNeRF, nerfstudio, Blender, Multicam, LLFF or COLMAP lay it out (docs/data.md)."""
     out: Path
     """The checkpoint to write."""
     steps: Annotated[int | None, arg(metavar="N")] = None
@@ -86,6 +87,16 @@ class Train:
     """Train on images smaller by this factor."""
     seed: int = 0
     """Of the initial weights and of the order of rays."""
+    resume: bool = False
+    """Go on with the run that wrote --out, from the file OUT.resume beside it."""
+    max_depth: Annotated[int, arg(metavar="N")] = 16
+    """Levels of the octree below its root; 0 is a single hash grid."""
+    table_size: Annotated[int, arg(metavar="N")] = 4096
+    """Entries of each hash table, a power of two."""
+    max_megabytes: Annotated[float, arg(metavar="MB")] = 16.0
+    """The largest checkpoint: it bounds the number of nodes."""
+    image_gigabytes: Annotated[float | None, arg(metavar="GB")] = None
+    """Memory for training images; what does not fit is read again in turn. Default: all stay."""
 
     def run(self) -> int:
         if self.steps is None and self.minutes is None:
@@ -95,11 +106,25 @@ class Train:
         if self.minutes is not None:
             check_range("--minutes", self.minutes, 1e-3, 1e6)
         check_range("--downscale", self.downscale, 1, 64)
-        check_folder(self.data)
+        check_range("--max-depth", self.max_depth, 0, 31)
+        check_range("--max-megabytes", self.max_megabytes, 0.2, 1e6)
+        check_range("--image-gigabytes", self.image_gigabytes or 1.0, 1e-3, 1e5)
+        if not self.data.exists():
+            raise CommandError(f"{self.data}: no such folder")
         check_output(self.out)
+        from ..models.config import InfNeRFConfig
         from .trainer import Progress, TrainConfig, train
 
-        config = TrainConfig(self.data, self.out, self.steps, self.minutes, self.downscale, self.seed)
+        try:
+            model = InfNeRFConfig(table_size=self.table_size)
+        except ValueError as error:
+            raise UsageError(f"--table-size: {error}") from None
+        config = TrainConfig(
+            self.data, self.out, self.steps, self.minutes, self.resume, self.downscale, self.seed,
+            max_bytes=round(self.max_megabytes * 1e6), max_depth=self.max_depth,
+            image_bytes=None if self.image_gigabytes is None else round(self.image_gigabytes * 1e9),
+            model=model,
+        )  # fmt: skip
         with progress_bar("train", 1.0) as advance:
 
             def report(now: Progress) -> None:

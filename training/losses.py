@@ -28,13 +28,15 @@ def encoded(rgba: Tensor, background: Tensor, color_space: str) -> Tensor:
     return linear_to_srgb(color) if color_space == "linear" else color
 
 
-def rgb_loss(prediction: Tensor, target: Tensor, background: Tensor, color_space: str) -> tuple[Tensor, Tensor]:
+def rgb_loss(
+    prediction: Tensor, target: Tensor, background: Tensor, color_space: str, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Mean squared error of display values over random backgrounds, which teaches alpha as well.
 
-    Returns (loss, squared error [n]).
+    `weight` [n] multiplies each ray's error. Returns (loss, squared error [n], without the weights).
     """
     error = (encoded(prediction, background, color_space) - encoded(target, background, color_space)).square().mean(-1)
-    return error.mean(), error.detach()
+    return (error if weight is None else error * weight).mean(), error.detach()
 
 
 def psnr(mse: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -54,6 +56,21 @@ class OccupancyUpdater:
         self.seen, self.density = self.seen[kept], self.density[kept]
         self.seen[new], self.density[new] = self.warm_samples, inherited
         self._next = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next refresh depends on, but for the model and `allowed`."""
+        arrays = {"seen": self.seen, "density": self.density, "generator": self.generator.get_state()}
+        return {**arrays, "next": self._next}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises `ValueError` for a state of another model."""
+        for name in ("seen", "density"):
+            own, given = getattr(self, name), state[name]
+            if given.shape != own.shape or given.dtype != own.dtype:
+                raise ValueError(f"occupancy.{name}: expected {list(own.shape)}, found {list(given.shape)}")
+            setattr(self, name, given)
+        self.generator.set_state(state["generator"])
+        self._next = int(state["next"])
 
     def count(self, samples: PackedSamples) -> Tensor:
         """Notes which nodes a batch has trained, and returns them [n]."""

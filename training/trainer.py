@@ -32,6 +32,7 @@ from .losses import psnr, rgb_loss
 from .occupancy import OccupancyUpdater
 from .optimizer import AdamConfig, NodeAdam
 from .point_prior import cells_near_points
+from .resume import restore_state, resume_path, save_state
 from .sampling import Sampling, make_sampling
 
 SCALES = (1, 2, 4, 8)
@@ -44,6 +45,7 @@ REFRESH_PARTS = 4  # a refresh measures this part of the nodes, ...
 REFRESH_NODES = 32  # ... at most so many, so that its cost does not grow with the tree
 VOTE_EVERY = 4  # steps between batches that vote for growth
 GROWTH_WITHOUT_POINTS = (0.02, 0.04, 0.06, 0.09, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4)  # fractions of the run
+SAVE_EVERY_S = 300
 WARM_UP = 50  # steps until the learning rate is whole
 
 
@@ -55,8 +57,10 @@ class TrainConfig:
     out: Path
     steps: int | None = None
     minutes: float | None = None
+    resume: bool = False  # go on with the run that wrote `out`
     downscale: int = 1
     seed: int = 0
+    image_bytes: int | None = None  # of memory for training images; None: all of them stay
     max_bytes: int = 16_000_000  # of the checkpoint; the octree keeps the nodes that most points ask for
     min_points: int = 12  # a child exists where more points than these ask for it
     samples_per_step: int = 1 << 18  # rays a step follow from the samples they took last
@@ -104,7 +108,7 @@ def has_points(data: Dataset) -> bool:
 def scene_of(data: Dataset) -> dict[str, Any]:
     """The checkpoint's `scene`: where and how big, and the cameras it was seen from."""
     cameras = [camera_to_entry(name, camera) for name, camera in zip(data.names, data.cameras, strict=True)]
-    kept = {key: data.scene[key] for key in ("up", "unit", "aabb")}
+    kept = {key: data.scene[key] for key in ("up", "unit", "aabb", "transform") if key in data.scene}
     return {**kept, "cameras": cameras, "color_space": "linear", "background": [0.62, 0.74, 0.87]}
 
 
@@ -115,7 +119,9 @@ class Trainer:
         self.config, self.data = config, data
         torch.manual_seed(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.pyramid = ImagePyramid.load(data, SCALES, config.downscale)
+        self.pyramid = ImagePyramid.load(
+            data, SCALES, config.downscale, budget_bytes=config.image_bytes, seed=config.seed
+        )
         self.model = InfNeRF.random(config.model, plan_octree(data, config), config.seed, scene_of(data))
         self.sampling: Sampling
         self.sampling, self.sampling_name = make_sampling(self.model)
@@ -166,11 +172,11 @@ class Trainer:
             parent = source[model.octree.parent.long()[new]]
             resolution = model.config.occupancy_resolution
             inherited = octant_values(density[parent], octants(model.octree, new), resolution)
-            self._adopt(model, source, inherited)
+            self.adopt(model, source, inherited)
         self.demand = Demand(self.model.octree)
         return len(node)
 
-    def _adopt(self, model: InfNeRF, source: Tensor, inherited: Tensor) -> None:
+    def adopt(self, model: InfNeRF, source: Tensor, inherited: Tensor) -> None:
         """Goes on with another tree: sampler, occupancy and optimiser state follow the nodes."""
         self.model = model
         self.sampling, self.sampling_name = make_sampling(model)
@@ -209,12 +215,12 @@ class Trainer:
     def step(self, fraction: float) -> int:
         """One optimiser step. Returns the number of rays."""
         n = self.n_rays
-        origins, directions, cones, target = self.pyramid.sample_mixed(n, self.generator)
+        batch = self.pyramid.draw_mixed(n, self.generator)
         counters = torch.randint(1 << 31, (n,), generator=self.generator)
         background = torch.rand(n, 3, generator=self.generator)
-        cones = cones * self.finer(n)
-        prediction, samples = self.render(origins, directions, cones, counters)
-        loss, error = rgb_loss(prediction, target, background, "linear")
+        cones = batch.cones * self.finer(n)
+        prediction, samples = self.render(batch.rays_o, batch.rays_d, cones, counters)
+        loss, error = rgb_loss(prediction, batch.rgba, background, "linear", batch.weight)
         loss.backward()
         self.optimizer.step(self.occupancy.count(samples), self.rate(fraction))
         if self.growths and fraction >= self.growths[0]:
@@ -238,6 +244,11 @@ class Trainer:
         notes = {"step": self.steps_done, "seed": self.config.seed, "downscale": self.config.downscale}
         field = {"tables": tables, "mlp": mlp, "occupancy": model.occupancy.clone()}
         return Checkpoint("infnerf", self.config.model, model.octree, field, model.scene, {}, notes)
+
+    def save(self, seconds: float) -> None:
+        """Writes the checkpoint, and beside it what `--resume` goes on from. `seconds`: the run's so far."""
+        save_checkpoint(self.checkpoint(), self.config.out)
+        save_state(self, resume_path(self.config.out), seconds)
 
 
 @contextlib.contextmanager
@@ -274,7 +285,9 @@ def train(
         f"{len(data)} images, {trainer.model.octree.n_nodes} nodes on levels {trainer.model.octree.level_counts()}, "
         f"{trainer.model.n_parameters / 1e6:.1f} M parameters; {trainer.sampling_name}; {trainer.prior}"
     )
-    began, rays, saved = time.monotonic(), 0, time.monotonic()
+    state = resume_path(config.out)
+    before = restore_state(trainer, state) if config.resume else 0.0
+    began, rays, saved = time.monotonic() - before, 0, time.monotonic()
     with interruptible() as interrupted:
         while True:
             seconds = time.monotonic() - began
@@ -284,11 +297,12 @@ def train(
                 break
             rays += trainer.step(fraction)
             elapsed = time.monotonic() - began
-            report(Progress(trainer.steps_done, fraction, psnr(trainer.running_mse), rays / elapsed, elapsed))
-            if time.monotonic() - saved > 300:
-                save_checkpoint(trainer.checkpoint(), config.out)
+            rate = rays / max(elapsed - before, 1e-9)
+            report(Progress(trainer.steps_done, fraction, psnr(trainer.running_mse), rate, elapsed))
+            if time.monotonic() - saved > SAVE_EVERY_S:
+                trainer.save(time.monotonic() - began)
                 saved = time.monotonic()
         stopped = interrupted()
-    save_checkpoint(trainer.checkpoint(), config.out)
+    trainer.save(time.monotonic() - began)
     say(f"{'stopped' if stopped else 'finished'} after {trainer.steps_done} steps: wrote {config.out}")
     return trainer

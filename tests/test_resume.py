@@ -1,0 +1,111 @@
+"""A run that is stopped or killed goes on as if it had not been, bit for bit."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from infnerf.data.city import make_city
+from infnerf.data.dataset import DatasetError, load_dataset
+from infnerf.models.checkpoint import load_checkpoint
+from infnerf.models.config import InfNeRFConfig
+from infnerf.training.resume import restore_state, resume_path, save_state
+from infnerf.training.trainer import TrainConfig, Trainer, train
+
+SMALL = InfNeRFConfig(
+    n_grid_levels=3, table_size=256, base_resolution=4, resolution=16, hidden_dim=16, occupancy_resolution=8
+)
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("city") / "city"
+    make_city(out, blocks=1, views=6, size=(48, 32), seed=4, test_views=2, workers=1, supersample=1)
+    return out
+
+
+def config(city: Path, out: Path, **changes: object) -> TrainConfig:
+    base = TrainConfig(city, out, model=SMALL, samples_per_step=1 << 12, max_bytes=400_000, steps=40)
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def steps(trainer: Trainer, first: int, last: int) -> Trainer:
+    for i in range(first, last):
+        trainer.step(i / 40)
+    return trainer
+
+
+@pytest.mark.parametrize("growth", [None, (0.2, 0.7)])
+def test_a_resumed_run_is_the_uninterrupted_one(city: Path, tmp_path: Path, growth: tuple[float, ...] | None) -> None:
+    """With growth before and after the cut; the state is written in the middle of both runs."""
+    chosen = config(city, tmp_path / "m.pth", octree_growth_schedule=growth, max_depth=2 if growth else 16)
+    whole = steps(Trainer(chosen, load_dataset(city)), 0, 20)
+    state = tmp_path / "m.pth.resume"
+    save_state(whole, state, 12.5)
+    steps(whole, 20, 40)
+    resumed = Trainer(chosen, load_dataset(city))
+    assert restore_state(resumed, state) == 12.5
+    steps(resumed, 20, 40)
+    assert resumed.model.octree.n_nodes == whole.model.octree.n_nodes
+    for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(whole.model.occupancy, resumed.model.occupancy)
+    assert whole.running_mse == resumed.running_mse
+
+
+def test_resuming_goes_on_to_the_same_number_of_steps(city: Path, tmp_path: Path) -> None:
+    chosen = config(city, tmp_path / "m.pth", steps=8)
+    train(chosen, say=lambda _: None)
+    seen: list[int] = []
+    train(replace(chosen, steps=12, resume=True), lambda p: seen.append(p.step), lambda _: None)
+    assert seen == [9, 10, 11, 12]
+    training = load_checkpoint(chosen.out).training
+    assert training is not None
+    assert training["step"] == 12
+
+
+def test_a_killed_run_leaves_files_that_load_and_resume(city: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.pth"
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[3]); import test_resume as t\n"
+        "from infnerf.training import trainer; trainer.SAVE_EVERY_S = 0.0\n"
+        "c = t.config(Path(sys.argv[1]), Path(sys.argv[2]), steps=100000)\n"
+        "trainer.train(c, lambda p: print(p.step, flush=True), lambda _: None)"
+    )
+    command = [sys.executable, "-c", code, str(city), str(out), str(Path(__file__).parent)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for _ in range(6):
+        line = process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    step = int(line)
+    assert load_checkpoint(out).octree.n_nodes >= 1
+    resumed = Trainer(config(city, out), load_dataset(city))
+    assert restore_state(resumed, resume_path(out)) > 0
+    assert step - 1 <= resumed.steps_done
+    resumed.step(0.5)
+
+
+def test_states_that_are_none_are_refused_by_a_sentence(city: Path, tmp_path: Path) -> None:
+    trainer = Trainer(config(city, tmp_path / "m.pth"), load_dataset(city))
+    state = resume_path(tmp_path / "m.pth")
+    with pytest.raises(DatasetError, match="expected the state of a run to resume, found none"):
+        restore_state(trainer, state)
+    save_state(trainer, state, 0.0)
+    other = Trainer(config(city, tmp_path / "m.pth", seed=9), load_dataset(city))
+    with pytest.raises(DatasetError, match="differs in seed"):
+        restore_state(other, state)
+    whole = state.read_bytes()
+    state.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DatasetError, match="found a damaged file"):
+        restore_state(trainer, state)
+    torch.save({"version": 2}, state)
+    with pytest.raises(DatasetError, match="version 1"):
+        restore_state(trainer, state)

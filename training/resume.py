@@ -1,0 +1,117 @@
+"""Going on with a run where it was stopped or killed: everything that the next step depends on, in one file.
+
+It lies beside the checkpoint (`model.pth.resume`), is larger than it (float weights and Adam's two moments), and holds
+tensors, numbers and strings only. On a CPU the continued run is the uninterrupted one, bit for bit.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..data.dataset import DatasetError
+from ..models.infnerf import InfNeRF
+from ..models.octree import Octree
+from ..renderer.cliutil import whole_file
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+VERSION = 1
+
+
+def resume_path(checkpoint: Path) -> Path:
+    """Where the state of the run that writes `checkpoint` lies.
+
+    >>> resume_path(Path("runs/city.pth")).name
+    'city.pth.resume'
+    """
+    return checkpoint.with_name(checkpoint.name + ".resume")
+
+
+def save_state(trainer: Trainer, path: Path, seconds: float) -> None:
+    """Writes the state whole or not at all. `seconds`: how long the run has taken so far."""
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        torch.save(_state(trainer, seconds), file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def restore_state(trainer: Trainer, path: Path) -> float:
+    """Puts a fresh trainer of the same run where `save_state` left it. Returns the seconds it had taken.
+
+    Raises `DatasetError` for a file that is missing, damaged or of another run.
+    """
+    if not path.is_file():
+        raise DatasetError(f"{path}: expected the state of a run to resume, found none")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the damage provokes
+        raise DatasetError(f"{path}: expected the state of a run, found a damaged file: {_first_line(error)}") from None
+    if not isinstance(state, dict) or state.get("version") != VERSION:
+        raise DatasetError(f"{path}: expected the state of a run, version {VERSION}, found something else")
+    theirs, ours = state.get("run"), _run(trainer)
+    if theirs != ours:
+        differing = [key for key in ours if not isinstance(theirs, dict) or theirs.get(key) != ours[key]]
+        raise DatasetError(f"{path}: expected the state of this run, found one that differs in {', '.join(differing)}")
+    try:
+        _restore(trainer, state)
+        return float(state["seconds"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise DatasetError(f"{path}: expected a complete state of a run, found: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _run(trainer: Trainer) -> dict[str, Any]:
+    """What must be the same in both runs for the state to mean anything."""
+    config = trainer.config
+    return {
+        "model": config.model.to_dict(),
+        "seed": config.seed,
+        "downscale": config.downscale,
+        "samples_per_step": config.samples_per_step,
+        "images": list(trainer.data.names),
+    }
+
+
+def _state(trainer: Trainer, seconds: float) -> dict[str, Any]:
+    model, occupancy = trainer.model, trainer.occupancy
+    return {
+        "version": VERSION,
+        "run": _run(trainer),
+        "seconds": seconds,
+        "octree": dict(vars(model.octree)),
+        "tables": model.tables.data,
+        "mlp": model.mlp.data,
+        "optimizer": trainer.optimizer.state_dict(),
+        "occupancy": {"words": model.occupancy, **occupancy.state_dict()},
+        "votes": trainer.demand.votes,
+        "growths": list(trainer.growths),
+        "generator": trainer.generator.get_state(),
+        "pyramid": trainer.pyramid.state(),
+        "steps": trainer.steps_done,
+        "n_rays": trainer.n_rays,
+        "running_mse": trainer.running_mse,
+    }
+
+
+def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
+    octree = Octree(**state["octree"])
+    words = state["occupancy"]["words"]
+    model = InfNeRF(trainer.config.model, octree, state["tables"], state["mlp"], words, trainer.model.scene)
+    n_old = trainer.model.octree.n_nodes
+    trainer.adopt(model, torch.arange(octree.n_nodes).clamp(max=n_old - 1), trainer.occupancy.density[:0])
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    trainer.occupancy.load_state_dict(state["occupancy"])
+    trainer.demand.votes = state["votes"]
+    trainer.growths = [float(fraction) for fraction in state["growths"]]
+    trainer.generator.set_state(state["generator"])
+    trainer.pyramid.restore(state["pyramid"])
+    trainer.steps_done, trainer.n_rays = int(state["steps"]), int(state["n_rays"])
+    trainer.running_mse = float(state["running_mse"])
