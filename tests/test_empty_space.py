@@ -44,8 +44,8 @@ def rays(model: InfNeRF, distance: float) -> tuple[torch.Tensor, ...]:
     x, y = torch.meshgrid(torch.arange(48) + 0.5, torch.arange(32) + 0.5, indexing="xy")
     origins, directions, cones = camera.pixel_rays(x.flatten().numpy(), y.flatten().numpy())
     n = len(cones)
-    local = model.to_local(torch.tensor(origins).expand(n, 3)).float()
-    return local, torch.from_numpy(directions).float(), torch.from_numpy(cones).float(), torch.arange(n)
+    local = model.to_local(torch.tensor(origins).expand(n, 3))
+    return local, torch.from_numpy(directions), torch.from_numpy(cones), torch.arange(n)
 
 
 @pytest.mark.parametrize("frame", [0, 3])
@@ -59,7 +59,9 @@ def test_the_same_samples_with_and_without_it(seed: int, share: float, distance:
     assert len(everything) > 0
     passed_over = model.march(*rays(model, distance), settings, model.empty_space())
     for name, values in vars(everything).items():
-        assert torch.equal(values, getattr(passed_over, name)), name
+        other = getattr(passed_over, name)
+        assert values.shape == other.shape, name
+        torch.testing.assert_close(other, values, rtol=1e-12, atol=1e-12)  # vector code rounds by where a value stands
 
 
 def test_it_passes_over_most_of_an_empty_scene(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,7 @@ def test_colours_trained_on_encoded_images_come_back_as_they_were() -> None:
 def test_alpha_and_samples_show_their_number() -> None:
     assert shown(one_pixel(color=(0, 0, 0, 0.5)), mode="alpha") == [128, 128, 128]
     full = colormaps.to_bytes(colormaps.TABLES["sequential"])
-    assert shown(one_pixel(samples=64, color=(0, 0, 0, 0)), mode="samples") == full[-1].tolist()
+    assert shown(one_pixel(samples=128, color=(0, 0, 0, 0)), mode="samples") == full[-1].tolist()
     assert shown(one_pixel(samples=0), mode="samples") == full[0].tolist()
 
 
