@@ -1,6 +1,7 @@
 """How the viewer feels, in numbers: start, motion, rest, idle.
 
-Runs the real application on GLFW's null platform (no display).
+Runs the real application in a window under Xvfb (where there is none: on GLFW's null platform, whose waits don't wait,
+so that its window thread takes a core for nothing).
 
     python benchmarks/viewer.py [CHECKPOINT] [--seconds 6]
 
@@ -12,14 +13,19 @@ machine without a GPU.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
+from infnerf.renderer.paths import orbit
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH, HEIGHT = 1280, 720
@@ -61,12 +67,19 @@ def start(checkpoint: Path) -> None:
 
 
 def motion(app, seconds: float) -> None:
-    """Turns the camera without a pause; counts the pictures that reach the screen and the window thread's work."""
-    began, sequences, work, scales = time.perf_counter(), set(), [], []
+    """Flies an orbit without a pause; counts the pictures that reach the screen and the window thread's work."""
+    path = itertools.cycle(orbit(app.scene.model.scene, 600, width=WIDTH, height=HEIGHT))
+    began, sequences, work, scales, own = time.perf_counter(), set(), [], [], []
+    frame = app.frame
+
+    def timed_frame() -> None:
+        before = time.thread_time()
+        frame()
+        own.append(1e3 * (time.thread_time() - before))
 
     def turn() -> bool:
         now = time.perf_counter() - began
-        app.state.camera.yaw += 0.004
+        app.state.camera.set_c2w(next(path).c2w)
         app._touch()
         if now > 1.0:  # the first second finds the scale
             work.append(app.monitor.window_ms)
@@ -75,7 +88,9 @@ def motion(app, seconds: float) -> None:
                 scales.append(snapshot.scale)
         return now > seconds
 
+    app.frame = timed_frame
     app.run(until=turn)
+    del app.frame
     taken = time.perf_counter() - began - 1.0
     row("in motion, pictures a second", f"{len(sequences) / taken:.1f}", "at least 20")
     row("  frames drawn a second", f"{len(work) / taken:.1f}", "")
@@ -83,6 +98,11 @@ def motion(app, seconds: float) -> None:
         "  window thread's work, median / 95 %",
         f"{np.median(work):.1f} / {np.quantile(work, 0.95):.1f} ms",
         "at most 16 ms",
+    )
+    row(
+        "    of it on a core, median / 95 %",
+        f"{np.median(own):.1f} / {np.quantile(own, 0.95):.1f} ms",
+        "the rest waited for llvmpipe or a core",
     )
     row("  resolution, share of full size", f"{np.mean(scales):.2f}", "")
 
@@ -105,36 +125,40 @@ def rest(app) -> None:
 
 
 def idle(checkpoint: Path, seconds: float) -> None:
-    """The real program in a real window under Xvfb, untouched.
-
-    GLFW's null platform does not wait for events, so it can't show this.
-    """
-    if shutil.which("Xvfb") is None:
-        row("idle, share of a core", "no Xvfb", "under 2 %")
-        return
-    display = ":143"
-    server = subprocess.Popen(["Xvfb", display, "-screen", "0", "1400x900x24", "-noreset", "-nolisten", "tcp"])
+    """The program itself, untouched. Needs a display."""
     program = [str(Path(sys.executable).with_name("infnerf-view")), str(checkpoint), "--no-settings"]
+    viewer = subprocess.Popen(program)
+    try:
+        time.sleep(5.0)
+        for _ in range(90):  # to its last accumulated frame
+            before = cpu_seconds(viewer.pid)
+            time.sleep(1.0)
+            if cpu_seconds(viewer.pid) - before < 0.1:
+                break
+        before = cpu_seconds(viewer.pid)
+        time.sleep(seconds)
+        row(
+            f"idle for {seconds:.0f} s, share of a core",
+            f"{100 * (cpu_seconds(viewer.pid) - before) / seconds:.2f} %",
+            "under 2 %",
+        )
+    finally:
+        viewer.terminate()
+        viewer.wait()
+
+
+@contextlib.contextmanager
+def display() -> Iterator[bool]:
+    """A display of our own, for this process and those it starts. Yields whether there is one."""
+    if shutil.which("Xvfb") is None:
+        yield False
+        return
+    name = ":143"
+    server = subprocess.Popen(["Xvfb", name, "-screen", "0", "1400x900x24", "-noreset", "-nolisten", "tcp"])
     try:
         time.sleep(1.0)
-        viewer = subprocess.Popen(program, env=os.environ | {"DISPLAY": display})
-        try:
-            time.sleep(5.0)
-            for _ in range(60):  # to its last accumulated frame
-                before = cpu_seconds(viewer.pid)
-                time.sleep(1.0)
-                if cpu_seconds(viewer.pid) - before < 0.1:
-                    break
-            before = cpu_seconds(viewer.pid)
-            time.sleep(seconds)
-            row(
-                f"idle for {seconds:.0f} s, share of a core",
-                f"{100 * (cpu_seconds(viewer.pid) - before) / seconds:.2f} %",
-                "under 2 %",
-            )
-        finally:
-            viewer.terminate()
-            viewer.wait()
+        os.environ["DISPLAY"] = name
+        yield True
     finally:
         server.terminate()
         server.wait()
@@ -152,8 +176,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0)
     arguments = parser.parse_args()
     from infnerf.renderer.bench import commit, machine
-    from infnerf.viewer.app import App
-    from infnerf.viewer.window import Window
 
     about = machine()
     print(
@@ -161,20 +183,32 @@ def main() -> None:
         f"commit {commit()}"
     )
     start(arguments.checkpoint)
-    with Window(WIDTH, HEIGHT, "benchmark", headless=True) as window:
+    with display() as shown:
+        measure(arguments.checkpoint, arguments.seconds, shown)
+
+
+def measure(checkpoint: Path, seconds: float, shown: bool) -> None:
+    """All that needs a window. `shown`: there is a display."""
+    from infnerf.viewer.app import App
+    from infnerf.viewer.window import Window
+
+    with Window(WIDTH, HEIGHT, "benchmark", headless=not shown) as window:
         from OpenGL import GL
 
         print(f"GL: {(GL.glGetString(GL.GL_RENDERER) or b'unknown').decode()}")
         app = App(window)
         try:
             app.state.show_ui = False  # the scene fills the whole 1280x720
-            app.open(arguments.checkpoint)
+            app.open(checkpoint)
             app.run(until=lambda: app.scene is not None and app.picture.snapshot is not None)
-            motion(app, arguments.seconds)
+            motion(app, seconds)
             rest(app)
         finally:
             app.close()
-    idle(arguments.checkpoint, 10.0)
+    if shown:
+        idle(checkpoint, 10.0)
+    else:
+        row("idle, share of a core", "no Xvfb", "under 2 %")
 
 
 if __name__ == "__main__":

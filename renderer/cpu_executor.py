@@ -25,7 +25,16 @@ from .kernels import (
 )
 
 BAND = 16  # rows of normals a call
-TILE = 32  # px; a tile is some milliseconds of one core
+TILE, SMALLEST_TILE = 32, 8  # px; a large tile is some milliseconds of one core
+
+
+def tile_side(area: int) -> int:
+    """Edge of the tiles that a region of `area` px is cut into: small where it is small, so that no core waits long for
+    the last one."""
+    side = TILE
+    while side > SMALLEST_TILE and area < 4 * n_threads() * side * side:
+        side //= 2
+    return side
 
 
 def view_struct(model: InfNeRF, request: RenderRequest) -> ViewStruct:
@@ -74,7 +83,8 @@ class CpuExecutor:
             )
         view = view_struct(self.model, request)
         stop = ctypes.c_int(0)
-        tiles = [(x, y, min(x + TILE, x1), min(y + TILE, y1)) for y in range(y0, y1, TILE) for x in range(x0, x1, TILE)]
+        side = tile_side((x1 - x0) * (y1 - y0))
+        tiles = [(x, y, min(x + side, x1), min(y + side, y1)) for y in range(y0, y1, side) for x in range(x0, x1, side)]
         queue, lock = iter(tiles), threading.Lock()
         threads = min(n_threads(), len(tiles))
         counts = np.zeros((max(threads, 1), self.model.octree.n_nodes), np.int32)
