@@ -26,6 +26,7 @@ from infnerf.renderer.cpu_executor import CpuExecutor
 from infnerf.renderer.frame import FrameBuffers, RenderRequest
 from infnerf.renderer.kernels import load_kernels, pointer
 from infnerf.renderer.sample_kernels import SampleKernels
+from infnerf.training.optimizer import AdamConfig, NodeAdam
 
 model, cut = InfNeRF.load(sys.argv[1]), sys.argv[2]
 assert load_kernels().origin == "named by INFNERF_KERNELS"
@@ -63,6 +64,8 @@ for plain in (False, True):
     sigmas, rgb = kernels.field(packed, directions)
     kernels.composite(sigmas, rgb, packed, 37, 1e-4).square().sum().backward()
     assert trained.tables.grad.isfinite().all() and trained.mlp.grad.abs().sum() > 0
+    NodeAdam(trained, AdamConfig(), kernels.kernels).step(torch.arange(trained.octree.n_nodes))
+    assert not trained.tables.grad.any() and trained.tables.isfinite().all()
     samples += len(packed)
 print("samples", samples)
 """
