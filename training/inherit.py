@@ -3,7 +3,8 @@
 The MLPs are copied; density halves its exponent's offset, because sigma = exp(x) / gsd and the child's GSD is half its
 parent's. The child's tables are fitted to the features that the parent's tables give at the same places: a linear
 problem, solved by a few rounds of SIRT (Gilbert 1972; each table entry moves by the weighted mean of what its points
-lack) at points where the parent is occupied.
+lack) at points where the parent is occupied. A hash table has not enough entries for all of them, so some steps of Adam
+follow on what a ray sees there: opacity over one GSD, and colour where it is opaque.
 """
 
 from __future__ import annotations
@@ -16,31 +17,97 @@ from torch import Tensor
 from ..models.empty_space import unpack_bits
 from ..models.hash_grid import corner_entries, encode
 from ..models.infnerf import InfNeRF
+from ..models.marching import PackedSamples
+from ..renderer.sample_kernels import SampleKernels
+from .optimizer import AdamConfig, NodeAdam
+from .sampling import Sampling, make_sampling
 
-POINTS = 8192  # of a child
-ROUNDS = 16
-NODES_AT_ONCE = 4
+POINTS, ROUNDS = 8192, 4  # of a child's linear fit
+NODES_AT_ONCE = 4  # in it
+CANDIDATES, PLACES = 1 << 17, 1 << 15  # of a child, for Adam: places drawn, and kept by their opacity
+EMPTY_SHARE = 0.05  # opacity that empty places count as
+DISTILL_STEPS, DISTILL_SAMPLES = 200, 1 << 17
+
+
+def inherit(model: InfNeRF, nodes: Tensor, generator: torch.Generator) -> None:
+    """Overwrites the tables and MLPs of `nodes` [n] with their parents' function over their own cubes, in place.
+
+    `model` has float32 parameters.
+    """
+    if not len(nodes):
+        return
+    _copy_features(model, nodes, generator)
+    sampling, _ = make_sampling(model)
+    adam = NodeAdam(model, AdamConfig(), sampling.kernels if isinstance(sampling, SampleKernels) else None)
+    which, local, wanted, directions = _places(model, nodes, sampling, generator)
+    gsd = model.gsd(model.octree.level.long()[nodes]).float()[which]
+    for step in range(DISTILL_STEPS):
+        some = torch.randint(len(local), (min(len(local), DISTILL_SAMPLES),), generator=generator)
+        seen = _seen(*sampling.field(_at(model, nodes[which[some]], local[some]), directions[some]), gsd[some])
+        (seen - wanted[some]).square().sum(-1).mean().backward()
+        adam.step(nodes, 1 - step / DISTILL_STEPS)
+    model.tables.grad = model.mlp.grad = None
 
 
 @torch.no_grad()
-def inherit(model: InfNeRF, nodes: Tensor, generator: torch.Generator) -> None:
-    """Overwrites the tables and MLPs of `nodes` [n] with their parents' function over their own cubes, in place."""
+def _places(
+    model: InfNeRF, nodes: Tensor, sampling: Sampling, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where children are held to their parents, and to what: rows of `nodes` [m], places in their cubes [m, 3], RGBA
+    [m, 4] and directions [m, 3]. Mostly where there is something to see."""
+    parents, lower = _parents(model, nodes)
+    parts: list[tuple[Tensor, ...]] = []
+    for row, (parent, corner) in enumerate(zip(parents, lower, strict=True)):
+        resolution = model.config.occupancy_resolution
+        local = _occupied_points(model.occupancy[parent], resolution, corner, CANDIDATES, generator)
+        directions = torch.nn.functional.normalize(torch.randn(CANDIDATES, 3, generator=generator), dim=-1)
+        samples = _at(model, parent.expand(CANDIDATES), corner + 0.5 * local)
+        gsd = model.gsd(model.octree.level.long()[nodes[row]]).float()
+        rgba = _seen(*sampling.field(samples, directions), gsd)
+        kept = torch.multinomial(rgba[:, 3] + EMPTY_SHARE, PLACES, generator=generator)
+        parts.append((torch.full((PLACES,), row), local[kept], rgba[kept], directions[kept]))
+    which, local, rgba, directions = (torch.cat(column) for column in zip(*parts, strict=True))
+    return which, local, rgba, directions
+
+
+def _seen(sigma: Tensor, rgb: Tensor, gsd: Tensor) -> Tensor:
+    """Premultiplied RGBA [n, 4] of a sample one `gsd` [n] long."""
+    alpha = 1 - torch.exp(-sigma * gsd)
+    return torch.cat([rgb * alpha[:, None], alpha[:, None]], -1)
+
+
+def _at(model: InfNeRF, node: Tensor, local: Tensor) -> PackedSamples:
+    """Samples at places [n, 3] of nodes [n], each on a ray of its own."""
+    zeros, level = torch.zeros(len(node)), model.octree.level.long()[node]
+    return PackedSamples(torch.arange(len(node)), zeros, zeros, local, node, level, level)
+
+
+def _parents(model: InfNeRF, nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """Parents [n] and where in their cubes the nodes' corners are [n, 3]."""
+    octree = model.octree
+    parents, corner = octree.parent.long()[nodes], octree.local_corner()
+    scale = torch.exp2(octree.level[parents].double())[:, None]
+    return parents, ((corner[nodes] - corner[parents]) * scale).float()
+
+
+@torch.no_grad()
+def _copy_features(model: InfNeRF, nodes: Tensor, generator: torch.Generator) -> None:
+    """Copies the MLPs and fits the tables."""
     config, octree = model.config, model.octree
     parents = octree.parent.long()[nodes]
     model.mlp.data[nodes] = model.mlp.data[parents]
     hidden = config.layer_shapes["density_hidden"]
     bias = hidden[0] * hidden[1] + hidden[1] + config.hidden_dim * (config.geo_dim + 1)
     model.mlp.data[nodes, bias] -= math.log(2.0)
-    for part in torch.arange(len(nodes)).split(NODES_AT_ONCE):
-        _fit_tables(model, nodes[part], parents[part], generator)
+    for part in nodes.split(NODES_AT_ONCE):
+        _fit_tables(model, part, generator)
 
 
-def _fit_tables(model: InfNeRF, nodes: Tensor, parents: Tensor, generator: torch.Generator) -> None:
+def _fit_tables(model: InfNeRF, nodes: Tensor, generator: torch.Generator) -> None:
     config = model.config
-    lower = ((model.octree.local_corner()[nodes] - model.octree.local_corner()[parents])
-             * torch.exp2(model.octree.level[parents].double())[:, None]).float()  # fmt: skip
+    parents, lower = _parents(model, nodes)
     inside = torch.stack([
-        _occupied_points(model.occupancy[parent], config.occupancy_resolution, corner, generator)
+        _occupied_points(model.occupancy[parent], config.occupancy_resolution, corner, POINTS, generator)
         for parent, corner in zip(parents.tolist(), lower, strict=True)
     ])  # fmt: skip
     local, which = inside.view(-1, 3), torch.arange(len(nodes)).repeat_interleave(POINTS)
@@ -62,14 +129,14 @@ def _fit_tables(model: InfNeRF, nodes: Tensor, parents: Tensor, generator: torch
     )
 
 
-def _occupied_points(words: Tensor, resolution: int, lower: Tensor, generator: torch.Generator) -> Tensor:
-    """POINTS random positions in a child's cube [0, 1], in cells that its parent has occupied; `lower` [3]: the child's
+def _occupied_points(words: Tensor, resolution: int, lower: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """`n` random positions in a child's cube [0, 1], in cells that its parent has occupied; `lower` [3]: the child's
     corner in its parent's cube. Where the parent has none, anywhere."""
     half = resolution // 2
     z, y, x = (lower.flip(0) * resolution).round().long().tolist()
     cells = unpack_bits(words[None]).view(resolution, resolution, resolution)
     occupied = cells[z : z + half, y : y + half, x : x + half].nonzero()
     if not len(occupied):
-        return torch.rand(POINTS, 3, generator=generator)
-    chosen = occupied[torch.randint(len(occupied), (POINTS,), generator=generator)].flip(1)
-    return (chosen + torch.rand(POINTS, 3, generator=generator)) / half
+        return torch.rand(n, 3, generator=generator)
+    chosen = occupied[torch.randint(len(occupied), (n,), generator=generator)].flip(1)
+    return (chosen + torch.rand(n, 3, generator=generator)) / half
