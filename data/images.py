@@ -7,8 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..models.camera import MAX_SIDE
+
 _ENDS = {"JPEG": (b"\xff\xd9", 4096), "PNG": (b"IEND\xaeB`\x82", 64)}  # format -> its end, looked for in the last bytes
-MAX_SIDE = 16384  # px, as of a `Camera`
 
 
 def image_size(path: Path) -> tuple[int, int] | None:

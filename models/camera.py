@@ -14,6 +14,7 @@ from .lens import check_lens, distort, has_tangential, lens_numbers, undistort
 
 #: OpenGL's camera looks along -z with +y up; OpenCV's along +z with +y down. The flip is its own inverse.
 OPENGL_FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
+MAX_SIDE = 16384  # px, of an image
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +60,8 @@ class Camera:
             object.__setattr__(self, name, value)
         for name in ("width", "height"):
             value = getattr(self, name)
-            if not (np.isfinite(value) and int(value) == value and 1 <= value <= 16384):
-                raise ValueError(f"Camera: {name} must be a whole number from 1 to 16384, got {value}")
+            if not (np.isfinite(value) and int(value) == value and 1 <= value <= MAX_SIDE):
+                raise ValueError(f"Camera: {name} must be a whole number from 1 to {MAX_SIDE}, got {value}")
             object.__setattr__(self, name, int(value))
         distortion = tuple(float(d) for d in self.distortion)
         try:

@@ -10,19 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .occupancy import unpack_bits
 from .octree import Octree
 
 VOXELS = 128  # at most, along the root's edge
 NODES_AT_ONCE = 256
-
-
-def unpack_bits(words: Tensor) -> Tensor:
-    """int32 words [n, W] -> booleans [n, 32 W], bit i of a word is its cell i.
-
-    >>> unpack_bits(torch.tensor([[-2147483647]], dtype=torch.int32))[0].nonzero()[:, 0].tolist()
-    [0, 31]
-    """
-    return (words[..., None] >> torch.arange(32, dtype=torch.int32, device=words.device) & 1).bool().flatten(1)
 
 
 class EmptySpace:

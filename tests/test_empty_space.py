@@ -7,10 +7,9 @@ import torch
 from random_models import random_model, view_camera
 
 from infnerf.models import marching
-from infnerf.models.empty_space import unpack_bits
 from infnerf.models.infnerf import InfNeRF
 from infnerf.models.marching import MarchSettings
-from infnerf.training.occupancy import pack_bits
+from infnerf.models.occupancy import pack_bits, unpack_bits
 
 
 def sparse_model(seed: int, share: float) -> InfNeRF:

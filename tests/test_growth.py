@@ -8,9 +8,9 @@ import torch
 from random_models import random_model, view_camera
 
 from infnerf.models.config import InfNeRFConfig
-from infnerf.models.empty_space import unpack_bits
 from infnerf.models.infnerf import InfNeRF
 from infnerf.models.marching import PackedSamples
+from infnerf.models.occupancy import unpack_bits
 from infnerf.models.octree import build_octree
 from infnerf.renderer.cpu_executor import CpuExecutor
 from infnerf.renderer.frame import FrameBuffers, RenderRequest

@@ -17,9 +17,10 @@ from infnerf.data.dataset import DatasetError, load_dataset
 from infnerf.models.checkpoint import load_checkpoint
 from infnerf.models.config import InfNeRFConfig
 from infnerf.models.infnerf import InfNeRF
+from infnerf.models.occupancy import pack_bits
 from infnerf.training.evaluate import evaluate
 from infnerf.training.losses import encoded, linear_to_srgb, over, rgb_loss
-from infnerf.training.occupancy import OccupancyUpdater, pack_bits
+from infnerf.training.occupancy import OccupancyUpdater
 from infnerf.training.sampling import TorchSampling, make_sampling
 from infnerf.training.trainer import TrainConfig, Trainer, plan_octree, train
 

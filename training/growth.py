@@ -10,13 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..models.empty_space import unpack_bits
 from ..models.infnerf import InfNeRF
 from ..models.marching import PackedSamples
+from ..models.occupancy import pack_bits, unpack_bits
 from ..models.octree import Octree
 from ..models.octree_edit import add_children
 from .inherit import inherit
-from .occupancy import pack_bits
 
 
 class Demand:

@@ -14,11 +14,10 @@ import math
 import torch
 from torch import Tensor
 
-from ..models.empty_space import unpack_bits
 from ..models.hash_grid import corner_entries, encode
 from ..models.infnerf import InfNeRF
 from ..models.marching import PackedSamples
-from ..renderer.sample_kernels import SampleKernels
+from ..models.occupancy import unpack_bits
 from .optimizer import AdamConfig, NodeAdam
 from .sampling import Sampling, make_sampling
 
@@ -38,7 +37,7 @@ def inherit(model: InfNeRF, nodes: Tensor, generator: torch.Generator) -> None:
         return
     _copy_features(model, nodes, generator)
     sampling, _ = make_sampling(model)
-    adam = NodeAdam(model, AdamConfig(), sampling.kernels if isinstance(sampling, SampleKernels) else None)
+    adam = NodeAdam(model, AdamConfig(), sampling.kernels)
     which, local, wanted, directions = _places(model, nodes, sampling, generator)
     gsd = model.gsd(model.octree.level.long()[nodes]).float()[which]
     for step in range(DISTILL_STEPS):

@@ -10,21 +10,11 @@ from torch import Tensor
 
 from ..models.infnerf import InfNeRF
 from ..models.marching import PackedSamples
+from ..models.occupancy import pack_bits
 from .sampling import Sampling
 
 THRESHOLD = 0.02  # optical depth of one GSD below which a cell counts as empty
 DECAY = 0.5  # of the running maximum, per refresh of the node
-
-
-def pack_bits(cells: Tensor) -> Tensor:
-    """Booleans [n, C] -> int32 words [n, C / 32], cell i in bit i % 32 of word i // 32.
-
-    >>> pack_bits(torch.tensor([[True] + [False] * 30 + [True]])).tolist()
-    [[-2147483647]]
-    """
-    bits = cells.view(len(cells), -1, 32).long() << torch.arange(32)
-    words = bits.sum(-1)
-    return torch.where(words >= 1 << 31, words - (1 << 32), words).int()
 
 
 class OccupancyUpdater:

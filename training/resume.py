@@ -105,8 +105,8 @@ def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
     octree = Octree(**state["octree"])
     words = state["occupancy"]["words"]
     model = InfNeRF(trainer.config.model, octree, state["tables"], state["mlp"], words, trainer.model.scene)
-    n_old = trainer.model.octree.n_nodes
-    trainer.adopt(model, torch.arange(octree.n_nodes).clamp(max=n_old - 1), trainer.occupancy.density[:0])
+    anyone = torch.zeros(octree.n_nodes, dtype=torch.long)  # arrays of the right size, whose contents follow below
+    trainer.adopt(model, anyone, trainer.occupancy.density[:0])
     trainer.optimizer.load_state_dict(state["optimizer"])
     trainer.occupancy.load_state_dict(state["occupancy"])
     trainer.demand.votes = state["votes"]

@@ -9,12 +9,17 @@ from torch import Tensor
 from ..models.infnerf import InfNeRF
 from ..models.marching import MarchSettings, PackedSamples
 from ..models.volume import composite
-from ..renderer.kernels import KernelsUnavailable
+from ..renderer.kernels import Kernels, KernelsUnavailable
 from ..renderer.sample_kernels import SampleKernels
 
 
 class Sampling(Protocol):
     """Marches rays and evaluates the field at packed samples, with gradients to the model's parameters."""
+
+    @property
+    def kernels(self) -> Kernels | None:
+        """That it runs on; None: torch alone."""
+        ...
 
     def march(
         self, origins: Tensor, directions: Tensor, cones: Tensor, counters: Tensor, settings: MarchSettings, limit: int
@@ -32,6 +37,7 @@ class TorchSampling:
 
     def __init__(self, model: InfNeRF) -> None:
         self.model = model
+        self.kernels = None
 
     def march(
         self, origins: Tensor, directions: Tensor, cones: Tensor, counters: Tensor, settings: MarchSettings, limit: int

@@ -26,7 +26,6 @@ from ..models.config import InfNeRFConfig
 from ..models.infnerf import InfNeRF
 from ..models.marching import MarchSettings, PackedSamples
 from ..models.octree import Octree, build_octree, lone_root
-from ..renderer.sample_kernels import SampleKernels
 from .growth import Demand, grown, octant_values, octants
 from .losses import psnr, rgb_loss
 from .occupancy import OccupancyUpdater
@@ -126,8 +125,7 @@ class Trainer:
         self.sampling: Sampling
         self.sampling, self.sampling_name = make_sampling(self.model)
         self.occupancy = OccupancyUpdater(self.model, self.sampling, config.seed)
-        kernels = self.sampling.kernels if isinstance(self.sampling, SampleKernels) else None
-        self.optimizer = NodeAdam(self.model, config.adam, kernels)
+        self.optimizer = NodeAdam(self.model, config.adam, self.sampling.kernels)
         self.demand = Demand(self.model.octree)
         self.growths = list(self._growth_schedule())
         self.steps_done = 0
@@ -140,7 +138,7 @@ class Trainer:
 
         Returns a phrase that says what it did.
         """
-        assert self.data.points is not None  # plan_octree has refused it
+        assert self.data.points is not None  # __init__ has asked has_points
         self.occupancy.restrict(cells_near_points(self.model, torch.from_numpy(self.data.points.xyz)))
         origins, directions, cones, rgba = self.pyramid.sample_rays(0, 20_000, torch.Generator().manual_seed(0))
         opaque = (rgba[:, 3] > 0.99).nonzero()[:, 0]

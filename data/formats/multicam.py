@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...models.camera import OPENGL_FLIP
 from ..ply import DatasetError
 from ..source import (
     Frame,
@@ -26,7 +27,6 @@ from ..source import (
 )
 
 _NEEDED = ("file_path", "cam2world", "width", "height")
-_FLIP = np.diag([1.0, -1.0, -1.0])  # OpenGL's camera axes to OpenCV's
 
 
 def read(file: Path) -> Source:
@@ -83,7 +83,7 @@ def _lens(file: Path, where: str, row: dict[str, Any], size: tuple[int, int]) ->
         focal = number(file, f"{where}.focal", row["focal"], 1e-6)
         return Lens((focal, focal), size=size)
     pix2cam = loose_array(row["pix2cam"])
-    m = _FLIP @ pix2cam if pix2cam.shape == (3, 3) and np.isfinite(pix2cam).all() else np.zeros((3, 3))
+    m = OPENGL_FLIP[:3, :3] @ pix2cam if pix2cam.shape == (3, 3) and np.isfinite(pix2cam).all() else np.zeros((3, 3))
     off = abs(m[0, 1]) + abs(m[1, 0]) + abs(m[2, 0]) + abs(m[2, 1]) + abs(m[2, 2] - 1)
     if off > 1e-6 or min(m[0, 0], m[1, 1]) < 1e-9:
         raise DatasetError(
