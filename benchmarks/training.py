@@ -18,10 +18,12 @@ import torch
 
 from infnerf.data.city import make_city
 from infnerf.data.dataset import Dataset, load_dataset
+from infnerf.models.config import InfNeRFConfig
 from infnerf.models.infnerf import InfNeRF
 from infnerf.models.octree_edit import add_children
 from infnerf.renderer.bench import commit, machine
-from infnerf.training.trainer import TrainConfig, Trainer
+from infnerf.training.config import TrainerConfig
+from infnerf.training.trainer import Trainer
 
 
 def with_unseen_nodes(trainer: Trainer, factor: int) -> None:
@@ -39,12 +41,12 @@ def with_unseen_nodes(trainer: Trainer, factor: int) -> None:
     tables, mlp = trainer.model.tables.data[kept], trainer.model.mlp.data[kept]
     occupancy = trainer.model.occupancy[kept].clone()
     occupancy[old < 0] = 0
-    model = InfNeRF(trainer.config.model, octree, tables, mlp, occupancy, trainer.model.scene)
+    model = InfNeRF(trainer.model.config, octree, tables, mlp, occupancy, trainer.model.scene)
     trainer.adopt(model, old, torch.zeros(added, trainer.occupancy.cells))
 
 
 def trainers(data: Dataset, factor: int) -> list[Trainer]:
-    both = [Trainer(TrainConfig(data.path, Path("unused.pth")), data) for _ in range(2)]
+    both = [Trainer(InfNeRF(InfNeRFConfig()), data, TrainerConfig()) for _ in range(2)]
     with_unseen_nodes(both[1], factor)
     return both
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,33 +18,71 @@ from .empty_space import EmptySpace
 from .hash_grid import encode
 from .marching import MarchSettings, PackedSamples, march
 from .mlp import NodeTiles, dense, spherical_harmonics
-from .octree import Octree
+from .octree import Octree, build_octree, lone_root
 
 MAX_LOG_DENSITY = 11.0  # of sigma * gsd; `cuda/scene.cuh` has the same
+
+
+def initial_parameters(config: InfNeRFConfig, n_nodes: int, seed: int, spread: float = 1e-4) -> tuple[Tensor, Tensor]:
+    """Tables uniform in +-`spread` (Mueller et al. 2022), MLPs as He et al. 2015, the same ones in every node."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (n_nodes, config.n_grid_levels, config.table_size, config.features_per_level)
+    tables = (torch.rand(shape, generator=generator) * 2 - 1) * spread
+    layers = []
+    for n_in, n_out in config.layer_shapes.values():
+        bound = (6 / n_in) ** 0.5
+        layers += [(torch.rand(n_in * n_out, generator=generator) * 2 - 1) * bound * 0.7, torch.zeros(n_out)]
+    return tables, torch.cat(layers).expand(n_nodes, -1).clone()
+
+
+def default_scene(octree: Octree) -> dict[str, Any]:
+    """What a checkpoint's `scene` must hold, of a place of which nothing is known but its root cube."""
+    corner = octree.corner[0].tolist()
+    return {
+        "up": [0.0, 0.0, 1.0],
+        "unit": "unit",
+        "aabb": [corner, [c + octree.root_size for c in corner]],
+        "cameras": [],
+        "color_space": "linear",
+        "background": [1.0, 1.0, 1.0],
+    }
 
 
 class InfNeRF(nn.Module):
     """A model: `octree`, `config`, `scene` (units, box, cameras, colour space) and the parameters.
 
-    >>> from .octree import build_octree
+    Without parameters it gets initial ones; without an octree it is a lone root over the unit cube until
+    `build_octree` or a `Trainer` places it.
+
     >>> import numpy as np
-    >>> octree = build_octree(np.random.rand(99, 3), np.full(99, 1e-2), np.zeros(3), 1.0, 16, max_depth=1)
-    >>> model = InfNeRF.random(InfNeRFConfig(resolution=16, table_size=64), octree, seed=0)
-    >>> model.tables.shape[0] == octree.n_nodes
-    True
+    >>> model = InfNeRF(InfNeRFConfig(resolution=16, table_size=64))
+    >>> model.placed, model.octree.n_nodes
+    (False, 1)
+    >>> model.build_octree(np.random.rand(999, 3), np.full(999, 1e-2), max_depth=1).octree.level_counts()
+    [1, 8]
     """
 
     def __init__(
         self,
         config: InfNeRFConfig,
-        octree: Octree,
-        tables: Tensor,  # [n_nodes, L, T, F]
-        mlp: Tensor,  # [n_nodes, P]
-        occupancy: Tensor,  # [n_nodes, W] int32
-        scene: dict[str, Any],
+        octree: Octree | None = None,
+        tables: Tensor | None = None,  # [n_nodes, L, T, F]
+        mlp: Tensor | None = None,  # [n_nodes, P]
+        occupancy: Tensor | None = None,  # [n_nodes, W] int32; None: everything occupied
+        scene: dict[str, Any] | None = None,  # what is given overrides the defaults
+        seed: int = 0,  # of initial parameters
     ) -> None:
         super().__init__()
-        n = octree.n_nodes
+        self.config, self.seed, self.placed = config, seed, octree is not None
+        octree = lone_root(np.zeros(3), 1.0) if octree is None else octree
+        if tables is None or mlp is None:
+            tables, mlp = initial_parameters(config, octree.n_nodes, seed)
+        if occupancy is None:
+            occupancy = torch.full((octree.n_nodes, config.occupancy_words), -1, dtype=torch.int32)
+        self._set(octree, tables, mlp, occupancy, default_scene(octree) | (scene or {}))
+
+    def _set(self, octree: Octree, tables: Tensor, mlp: Tensor, occupancy: Tensor, scene: dict[str, Any]) -> None:
+        n, config = octree.n_nodes, self.config
         shape = (n, config.n_grid_levels, config.table_size, config.features_per_level)
         for name, tensor, expected in (
             ("tables", tables, shape),
@@ -52,7 +91,7 @@ class InfNeRF(nn.Module):
         ):
             if tuple(tensor.shape) != expected:
                 raise ValueError(f"InfNeRF: {name} must be {list(expected)}, got {list(tensor.shape)}")
-        self.config, self.octree, self.scene = config, octree, scene
+        self.octree, self.scene = octree, scene
         self.tables = nn.Parameter(tables, requires_grad=tables.dtype == torch.float32)
         self.mlp = nn.Parameter(mlp, requires_grad=mlp.dtype == torch.float32)
         self.occupancy: Tensor
@@ -62,31 +101,50 @@ class InfNeRF(nn.Module):
     def random(
         cls, config: InfNeRFConfig, octree: Octree, seed: int, scene: dict[str, Any] | None = None, spread: float = 1e-4
     ) -> InfNeRF:
-        """Initial weights: tables uniform in +-`spread` (Mueller et al. 2022), MLPs as He et al.
+        """Initial weights with tables uniform in +-`spread`: tests take a large one for fields with structure."""
+        tables, mlp = initial_parameters(config, octree.n_nodes, seed, spread)
+        return cls(config, octree, tables, mlp, scene=scene)
 
-        2015, everything occupied.
+    def build_octree(
+        self,
+        points: np.ndarray,  # [n, 3] world
+        footprints: np.ndarray,  # [n] radius of the surface patch a point stands for, world units
+        *,
+        corner: np.ndarray | None = None,  # [3] minimum corner of the root; None: around the points
+        root_size: float | None = None,
+        min_points: int = 12,
+        max_nodes: int = 1 << 20,
+        max_depth: int = 16,
+        scene: dict[str, Any] | None = None,
+    ) -> InfNeRF:
+        """Places the model: the tree that points ask for (design section 4), with initial parameters. Returns itself.
 
-        Tests take a large `spread` for fields with structure.
+        Raises `ValueError` where there is no point.
         """
-        generator = torch.Generator().manual_seed(seed)
-        shape = (octree.n_nodes, config.n_grid_levels, config.table_size, config.features_per_level)
-        tables = (torch.rand(shape, generator=generator) * 2 - 1) * spread
-        layers = []
-        for n_in, n_out in config.layer_shapes.values():  # every node starts from the same MLPs
-            bound = (6 / n_in) ** 0.5
-            layers += [(torch.rand(n_in * n_out, generator=generator) * 2 - 1) * bound * 0.7, torch.zeros(n_out)]
-        mlp = torch.cat(layers).expand(octree.n_nodes, -1).clone()
-        occupancy = torch.full((octree.n_nodes, config.occupancy_words), -1, dtype=torch.int32)
-        corner = octree.corner[0].tolist()
-        default: dict[str, Any] = {
-            "up": [0.0, 0.0, 1.0],
-            "unit": "unit",
-            "aabb": [corner, [c + octree.root_size for c in corner]],
-            "cameras": [],
-            "color_space": "linear",
-            "background": [1.0, 1.0, 1.0],
-        }
-        return cls(config, octree, tables, mlp, occupancy, default | (scene or {}))
+        points = np.asarray(points, np.float64)
+        if points.ndim != 2 or points.shape[1] != 3 or not len(points):
+            raise ValueError(f"build_octree: points must be [n, 3] with n >= 1, got {list(points.shape)}")
+        if corner is None or root_size is None:
+            low, high = points.min(axis=0), points.max(axis=0)
+            root_size = float((high - low).max()) * 1.1 + 1e-6
+            corner = np.asarray((low + high) / 2 - root_size / 2)
+        octree = build_octree(
+            points, np.asarray(footprints), corner, root_size, self.config.resolution, min_points, max_nodes, max_depth
+        )
+        return self.place(octree, scene)
+
+    def place(self, octree: Octree, scene: dict[str, Any] | None = None) -> InfNeRF:
+        """Takes up a tree, with initial parameters. Returns itself."""
+        tables, mlp = initial_parameters(self.config, octree.n_nodes, self.seed)
+        occupancy = torch.full((octree.n_nodes, self.config.occupancy_words), -1, dtype=torch.int32)
+        self._set(octree, tables, mlp, occupancy, default_scene(octree) | (scene or {}))
+        self.placed = True
+        return self
+
+    def take(self, other: InfNeRF) -> None:
+        """Becomes `other`, a model of the same config: tree and parameters are shared, not copied."""
+        self._set(other.octree, other.tables.data, other.mlp.data, other.occupancy, other.scene)
+        self.placed = True
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> InfNeRF:

@@ -15,8 +15,11 @@ from infnerf.data.city import make_city
 from infnerf.data.dataset import DatasetError, load_dataset
 from infnerf.models.checkpoint import load_checkpoint
 from infnerf.models.config import InfNeRFConfig
+from infnerf.models.infnerf import InfNeRF
+from infnerf.training.config import TrainerConfig
 from infnerf.training.resume import restore_state, resume_path, save_state
-from infnerf.training.trainer import TrainConfig, Trainer, train
+from infnerf.training.run import train
+from infnerf.training.trainer import Trainer
 
 SMALL = InfNeRFConfig(
     n_grid_levels=3, table_size=256, base_resolution=4, resolution=16, hidden_dim=16, occupancy_resolution=8
@@ -30,9 +33,13 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def config(city: Path, out: Path, **changes: object) -> TrainConfig:
-    base = TrainConfig(city, out, model=SMALL, samples_per_step=1 << 12, max_bytes=400_000, steps=40)
+def config(**changes: object) -> TrainerConfig:
+    base = TrainerConfig(samples_per_step=1 << 12, max_bytes=400_000, steps=40)
     return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def trainer_of(city: Path, **changes: object) -> Trainer:
+    return Trainer(InfNeRF(SMALL), load_dataset(city), config(**changes))
 
 
 def steps(trainer: Trainer, first: int, last: int) -> Trainer:
@@ -44,13 +51,15 @@ def steps(trainer: Trainer, first: int, last: int) -> Trainer:
 @pytest.mark.parametrize("growth", [None, (0.2, 0.7)])
 def test_a_resumed_run_is_the_uninterrupted_one(city: Path, tmp_path: Path, growth: tuple[float, ...] | None) -> None:
     """With growth before and after the cut; the state is written in the middle of both runs."""
-    chosen = config(city, tmp_path / "m.pth", octree_growth_schedule=growth, max_depth=2 if growth else 16)
-    whole = steps(Trainer(chosen, load_dataset(city)), 0, 20)
+    chosen: dict[str, object] = {"octree_growth_schedule": growth, "max_depth": 2 if growth else 16}
+    whole = steps(trainer_of(city, **chosen), 0, 20)
     state = tmp_path / "m.pth.resume"
-    save_state(whole, state, 12.5)
+    whole.seconds = 12.5
+    save_state(whole, state)
     steps(whole, 20, 40)
-    resumed = Trainer(chosen, load_dataset(city))
-    assert restore_state(resumed, state) == 12.5
+    resumed = trainer_of(city, **chosen)
+    restore_state(resumed, state)
+    assert resumed.seconds == 12.5
     steps(resumed, 20, 40)
     assert resumed.model.octree.n_nodes == whole.model.octree.n_nodes
     for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
@@ -60,12 +69,12 @@ def test_a_resumed_run_is_the_uninterrupted_one(city: Path, tmp_path: Path, grow
 
 
 def test_resuming_goes_on_to_the_same_number_of_steps(city: Path, tmp_path: Path) -> None:
-    chosen = config(city, tmp_path / "m.pth", steps=8)
-    train(chosen, say=lambda _: None)
+    out = tmp_path / "m.pth"
+    train(city, out, config(steps=8), SMALL, say=lambda _: None)
     seen: list[int] = []
-    train(replace(chosen, steps=12, resume=True), lambda p: seen.append(p.step), lambda _: None)
+    train(city, out, config(steps=12), SMALL, True, lambda p: seen.append(p.step), lambda _: None)
     assert seen == [9, 10, 11, 12]
-    training = load_checkpoint(chosen.out).training
+    training = load_checkpoint(out).training
     assert training is not None
     assert training["step"] == 12
 
@@ -74,9 +83,9 @@ def test_a_killed_run_leaves_files_that_load_and_resume(city: Path, tmp_path: Pa
     out = tmp_path / "m.pth"
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[3]); import test_resume as t\n"
-        "from infnerf.training import trainer; trainer.SAVE_EVERY_S = 0.0\n"
-        "c = t.config(Path(sys.argv[1]), Path(sys.argv[2]), steps=100000)\n"
-        "trainer.train(c, lambda p: print(p.step, flush=True), lambda _: None)"
+        "from infnerf.training import run; run.SAVE_EVERY_S = 0.0\n"
+        "run.train(Path(sys.argv[1]), Path(sys.argv[2]), t.config(steps=100000), t.SMALL,\n"
+        "          report=lambda p: print(p.step, flush=True), say=lambda _: None)"
     )
     command = [sys.executable, "-c", code, str(city), str(out), str(Path(__file__).parent)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -87,19 +96,20 @@ def test_a_killed_run_leaves_files_that_load_and_resume(city: Path, tmp_path: Pa
     process.communicate(timeout=60)
     step = int(line)
     assert load_checkpoint(out).octree.n_nodes >= 1
-    resumed = Trainer(config(city, out), load_dataset(city))
-    assert restore_state(resumed, resume_path(out)) > 0
+    resumed = trainer_of(city)
+    restore_state(resumed, resume_path(out))
+    assert resumed.seconds > 0
     assert step - 1 <= resumed.steps_done
     resumed.step(0.5)
 
 
 def test_states_that_are_none_are_refused_by_a_sentence(city: Path, tmp_path: Path) -> None:
-    trainer = Trainer(config(city, tmp_path / "m.pth"), load_dataset(city))
+    trainer = trainer_of(city)
     state = resume_path(tmp_path / "m.pth")
     with pytest.raises(DatasetError, match="expected the state of a run to resume, found none"):
         restore_state(trainer, state)
-    save_state(trainer, state, 0.0)
-    other = Trainer(config(city, tmp_path / "m.pth", seed=9), load_dataset(city))
+    save_state(trainer, state)
+    other = trainer_of(city, seed=9)
     with pytest.raises(DatasetError, match="differs in seed"):
         restore_state(other, state)
     whole = state.read_bytes()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,13 @@ from infnerf.models.checkpoint import load_checkpoint
 from infnerf.models.config import InfNeRFConfig
 from infnerf.models.infnerf import InfNeRF
 from infnerf.models.occupancy import pack_bits
+from infnerf.training.config import TrainerConfig
 from infnerf.training.evaluate import evaluate
 from infnerf.training.losses import encoded, linear_to_srgb, over, rgb_loss
 from infnerf.training.occupancy import OccupancyUpdater
+from infnerf.training.run import train
 from infnerf.training.sampling import TorchSampling, make_sampling
-from infnerf.training.trainer import TrainConfig, Trainer, plan_octree, train
+from infnerf.training.trainer import Trainer, place_model
 
 SMALL = InfNeRFConfig(
     n_grid_levels=4, table_size=1024, base_resolution=4, resolution=32, hidden_dim=16, occupancy_resolution=16
@@ -36,14 +37,18 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def config(city: Path, out: Path, **changes: object) -> TrainConfig:
-    return TrainConfig(city, out, **({"model": SMALL, "samples_per_step": 1 << 14, "max_bytes": 600_000} | changes))  # type: ignore[arg-type]
+def config(**changes: object) -> TrainerConfig:
+    return TrainerConfig(**({"steps": 5, "samples_per_step": 1 << 14, "max_bytes": 600_000} | changes))  # type: ignore[arg-type]
+
+
+def trainer_of(city: Path, **changes: object) -> Trainer:
+    return Trainer(InfNeRF(SMALL), load_dataset(city), config(**changes))
 
 
 def test_a_short_run_learns_and_its_checkpoint_loads_and_evaluates(city: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.pth"
     seen = []
-    train(config(city, out, steps=250), seen.append, lambda _: None)
+    train(city, out, config(steps=250), SMALL, report=seen.append, say=lambda _: None)
     assert [p.step for p in seen] == list(range(1, 251))
     assert seen[-1].psnr > seen[30].psnr + 2
     result = evaluate(out, city)
@@ -61,7 +66,7 @@ def test_a_short_run_learns_and_its_checkpoint_loads_and_evaluates(city: Path, t
 def test_the_same_seed_gives_the_same_first_steps(city: Path, tmp_path: Path) -> None:
     losses = []
     for _ in range(2):
-        trainer = Trainer(config(city, tmp_path / "x.pth", steps=5), load_dataset(city))
+        trainer = trainer_of(city)
         trainer.step(0.0)
         losses.append(trainer.running_mse)
     assert losses[0] == losses[1]
@@ -70,7 +75,7 @@ def test_the_same_seed_gives_the_same_first_steps(city: Path, tmp_path: Path) ->
 def test_the_torch_twin_trains_to_the_same_loss(city: Path, tmp_path: Path) -> None:
     results = []
     for twin in (False, True):
-        trainer = Trainer(config(city, tmp_path / "x.pth", steps=5), load_dataset(city))
+        trainer = trainer_of(city)
         if twin:
             trainer.sampling = TorchSampling(trainer.model)
         for _ in range(3):
@@ -83,7 +88,7 @@ def test_training_releases_the_samples_of_each_step(city: Path, tmp_path: Path) 
     """Outputs kept by an autograd context once leaked every step's samples."""
     import gc
 
-    trainer = Trainer(config(city, tmp_path / "x.pth", steps=5), load_dataset(city))
+    trainer = trainer_of(city)
     counts = []
     for _ in range(4):
         trainer.step(0.0)
@@ -95,8 +100,9 @@ def test_training_releases_the_samples_of_each_step(city: Path, tmp_path: Path) 
 def test_ctrl_c_keeps_a_checkpoint_that_loads(city: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.pth"
     code = (
-        "import sys; from pathlib import Path; from infnerf.training.trainer import *\n"
-        "train(TrainConfig(Path(sys.argv[1]), Path(sys.argv[2]), minutes=30), lambda p: print(p.step, flush=True))"
+        "import sys; from pathlib import Path; from infnerf.training.run import *\n"
+        "train(Path(sys.argv[1]), Path(sys.argv[2]), TrainerConfig(minutes=30),\n"
+        "      report=lambda p: print(p.step, flush=True))"
     )
     command = [sys.executable, "-c", code, str(city), str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -113,15 +119,19 @@ def test_ctrl_c_keeps_a_checkpoint_that_loads(city: Path, tmp_path: Path) -> Non
 
 def test_bad_input_is_refused_before_anything_is_trained(city: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="there is no folder"):
-        train(config(city, tmp_path / "nowhere" / "m.pth", steps=1), say=lambda _: None)
+        train(city, tmp_path / "nowhere" / "m.pth", config(steps=1), say=lambda _: None)
     with pytest.raises(DatasetError):
-        train(config(tmp_path, tmp_path / "m.pth", steps=1), say=lambda _: None)
+        train(tmp_path, tmp_path / "m.pth", config(steps=1), say=lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_tree_stays_within_the_bytes_allowed(city: Path, tmp_path: Path) -> None:
+def test_the_tree_stays_within_the_bytes_allowed(city: Path) -> None:
     data = load_dataset(city)
-    sizes = [plan_octree(data, config(city, tmp_path, max_bytes=b)).n_nodes for b in (100_000, 400_000, 10_000_000)]
+    sizes = []
+    for max_bytes in (100_000, 400_000, 10_000_000):
+        model = InfNeRF(SMALL)
+        place_model(model, data, config(max_bytes=max_bytes))
+        sizes.append(model.octree.n_nodes)
     assert sizes[0] < sizes[1] < sizes[2]
 
 
@@ -148,7 +158,8 @@ def test_bits_are_packed_as_the_kernels_read_them() -> None:
 
 
 def test_occupancy_marks_what_is_dense_and_its_neighbours(city: Path, tmp_path: Path) -> None:
-    model = InfNeRF.random(SMALL, plan_octree(load_dataset(city), config(city, tmp_path)), 0)
+    model = InfNeRF(SMALL)
+    place_model(model, load_dataset(city), config())
     sampling, _ = make_sampling(model)
     updater = OccupancyUpdater(model, sampling, 0)
     updater.refresh(model.octree.n_nodes)
@@ -164,7 +175,7 @@ def test_occupancy_marks_what_is_dense_and_its_neighbours(city: Path, tmp_path: 
 def test_without_points_the_tree_grows_from_its_root_and_goes_on_learning(city: Path, tmp_path: Path) -> None:
     data = load_dataset(city)
     data.points = None
-    trainer = Trainer(replace(config(city, tmp_path / "m.pth"), octree_growth_schedule=(0.3, 0.5), max_depth=2), data)
+    trainer = Trainer(InfNeRF(SMALL), data, config(octree_growth_schedule=(0.3, 0.5), max_depth=2))
     assert trainer.model.octree.n_nodes == 1
     errors, counts = [], []
     for i in range(120):

@@ -93,6 +93,10 @@ class Train:
     """Levels of the octree below its root; 0 is a single hash grid."""
     table_size: Annotated[int, arg(metavar="N")] = 4096
     """Entries of each hash table, a power of two."""
+    grid_levels: Annotated[int, arg(metavar="N")] = 8
+    """Levels of each node's hash grid."""
+    resolution: Annotated[int, arg(metavar="R")] = 128
+    """Cells along a node's edge on the finest grid level: a level's GSD is its nodes' size / R."""
     max_megabytes: Annotated[float, arg(metavar="MB")] = 16.0
     """The largest checkpoint: it bounds the number of nodes."""
     image_gigabytes: Annotated[float | None, arg(metavar="GB")] = None
@@ -113,25 +117,25 @@ class Train:
             raise CommandError(f"{self.data}: no such folder")
         check_output(self.out)
         from ..models.config import InfNeRFConfig
-        from .trainer import Progress, TrainConfig, train
+        from .config import StepRecord, TrainerConfig
+        from .run import train
 
         try:
-            model = InfNeRFConfig(table_size=self.table_size)
+            model = InfNeRFConfig(self.grid_levels, table_size=self.table_size, resolution=self.resolution)
         except ValueError as error:
-            raise UsageError(f"--table-size: {error}") from None
-        config = TrainConfig(
-            self.data, self.out, self.steps, self.minutes, self.resume, self.downscale, self.seed,
-            max_bytes=round(self.max_megabytes * 1e6), max_depth=self.max_depth,
+            raise UsageError(f"--table-size, --grid-levels, --resolution: {error}") from None
+        config = TrainerConfig(
+            self.steps, self.minutes, self.seed, self.downscale, max_depth=self.max_depth,
+            max_bytes=round(self.max_megabytes * 1e6),
             image_bytes=None if self.image_gigabytes is None else round(self.image_gigabytes * 1e9),
-            model=model,
         )  # fmt: skip
         with progress_bar("train", 1.0) as advance:
 
-            def report(now: Progress) -> None:
+            def report(now: StepRecord) -> None:
                 rays = f"{now.rays_per_second / 1e3:.1f}k rays/s"
                 advance(now.fraction, f"step {now.step}, PSNR {now.psnr:.2f} dB, {rays}")
 
-            train(config, report, say)
+            train(self.data, self.out, config, model, self.resume, report, say)
         return 0
 
 

@@ -32,16 +32,16 @@ def resume_path(checkpoint: Path) -> Path:
     return checkpoint.with_name(checkpoint.name + ".resume")
 
 
-def save_state(trainer: Trainer, path: Path, seconds: float) -> None:
-    """Writes the state whole or not at all. `seconds`: how long the run has taken so far."""
+def save_state(trainer: Trainer, path: Path) -> None:
+    """Writes the state whole or not at all."""
     with whole_file(path) as temporary, open(temporary, "wb") as file:
-        torch.save(_state(trainer, seconds), file)
+        torch.save(_state(trainer), file)
         file.flush()
         os.fsync(file.fileno())
 
 
-def restore_state(trainer: Trainer, path: Path) -> float:
-    """Puts a fresh trainer of the same run where `save_state` left it. Returns the seconds it had taken.
+def restore_state(trainer: Trainer, path: Path) -> None:
+    """Puts a fresh trainer of the same run where `save_state` left it.
 
     Raises `DatasetError` for a file that is missing, damaged or of another run.
     """
@@ -59,7 +59,6 @@ def restore_state(trainer: Trainer, path: Path) -> float:
         raise DatasetError(f"{path}: expected the state of this run, found one that differs in {', '.join(differing)}")
     try:
         _restore(trainer, state)
-        return float(state["seconds"])
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise DatasetError(f"{path}: expected a complete state of a run, found: {_first_line(error)}") from None
 
@@ -72,7 +71,7 @@ def _run(trainer: Trainer) -> dict[str, Any]:
     """What must be the same in both runs for the state to mean anything."""
     config = trainer.config
     return {
-        "model": config.model.to_dict(),
+        "model": trainer.model.config.to_dict(),
         "seed": config.seed,
         "downscale": config.downscale,
         "samples_per_step": config.samples_per_step,
@@ -80,12 +79,12 @@ def _run(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _state(trainer: Trainer, seconds: float) -> dict[str, Any]:
+def _state(trainer: Trainer) -> dict[str, Any]:
     model, occupancy = trainer.model, trainer.occupancy
     return {
         "version": VERSION,
         "run": _run(trainer),
-        "seconds": seconds,
+        "seconds": trainer.seconds,
         "octree": dict(vars(model.octree)),
         "tables": model.tables.data,
         "mlp": model.mlp.data,
@@ -104,7 +103,7 @@ def _state(trainer: Trainer, seconds: float) -> dict[str, Any]:
 def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
     octree = Octree(**state["octree"])
     words = state["occupancy"]["words"]
-    model = InfNeRF(trainer.config.model, octree, state["tables"], state["mlp"], words, trainer.model.scene)
+    model = InfNeRF(trainer.model.config, octree, state["tables"], state["mlp"], words, trainer.model.scene)
     anyone = torch.zeros(octree.n_nodes, dtype=torch.long)  # arrays of the right size, whose contents follow below
     trainer.adopt(model, anyone, trainer.occupancy.density[:0])
     trainer.optimizer.load_state_dict(state["optimizer"])
@@ -114,4 +113,4 @@ def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.generator.set_state(state["generator"])
     trainer.pyramid.restore(state["pyramid"])
     trainer.steps_done, trainer.n_rays = int(state["steps"]), int(state["n_rays"])
-    trainer.running_mse = float(state["running_mse"])
+    trainer.running_mse, trainer.seconds = float(state["running_mse"]), float(state["seconds"])

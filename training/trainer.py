@@ -6,35 +6,28 @@ perturbed by 2**u, u uniform in [-0.5, 0.5] (InfNeRF, section 3), so that neighb
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.dataset import Dataset, DatasetError, load_dataset
+from ..data.dataset import Dataset
 from ..data.pyramid import ImagePyramid
-from ..models.checkpoint import Checkpoint, camera_to_entry, save_checkpoint
-from ..models.config import InfNeRFConfig
+from ..models.checkpoint import Checkpoint, camera_to_entry
 from ..models.infnerf import InfNeRF
 from ..models.marching import MarchSettings, PackedSamples
-from ..models.octree import Octree, build_octree, lone_root
+from ..models.octree import lone_root
+from .config import SCALES, StepRecord, TrainerConfig, node_budget
 from .growth import Demand, grown, octant_values, octants
 from .losses import psnr, rgb_loss
 from .occupancy import OccupancyUpdater
-from .optimizer import AdamConfig, NodeAdam
+from .optimizer import NodeAdam
 from .point_prior import cells_near_points
-from .resume import restore_state, resume_path, save_state
 from .sampling import Sampling, make_sampling
 
-SCALES = (1, 2, 4, 8)
 MAX_SAMPLES_PER_RAY = 768
 MIN_TRANSMITTANCE = 1e-4  # samples that less light reaches get no gradient
 MIN_COVERAGE = 0.999  # of opaque pixels must see points' cells for points to restrict occupancy
@@ -44,59 +37,22 @@ REFRESH_PARTS = 4  # a refresh measures this part of the nodes, ...
 REFRESH_NODES = 32  # ... at most so many, so that its cost does not grow with the tree
 VOTE_EVERY = 4  # steps between batches that vote for growth
 GROWTH_WITHOUT_POINTS = (0.02, 0.04, 0.06, 0.09, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4)  # fractions of the run
-SAVE_EVERY_S = 300
 WARM_UP = 50  # steps until the learning rate is whole
 
 
-@dataclass
-class TrainConfig:
-    """What `infnerf train` takes."""
-
-    data: Path
-    out: Path
-    steps: int | None = None
-    minutes: float | None = None
-    resume: bool = False  # go on with the run that wrote `out`
-    downscale: int = 1
-    seed: int = 0
-    image_bytes: int | None = None  # of memory for training images; None: all of them stay
-    max_bytes: int = 16_000_000  # of the checkpoint; the octree keeps the nodes that most points ask for
-    min_points: int = 12  # a child exists where more points than these ask for it
-    samples_per_step: int = 1 << 18  # rays a step follow from the samples they took last
-    max_depth: int = 16  # levels below the root
-    octree_growth_schedule: tuple[float, ...] | None = None  # fractions of the run; None: growth only without points
-    adam: AdamConfig = field(default_factory=AdamConfig)
-    final_rate: float = 0.03  # of the initial learning rates, reached exponentially
-    model: InfNeRFConfig = field(default_factory=InfNeRFConfig)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a progress bar shows."""
-
-    step: int
-    fraction: float  # of the whole run
-    psnr: float  # dB, running mean over full-size rays of training batches
-    rays_per_second: float
-    seconds: float
-
-
-def node_budget(data: Dataset, config: TrainConfig) -> int:
-    """Nodes that `max_bytes` of a checkpoint have room for."""
-    overhead = 40_000 + 400 * len(data.cameras)
-    return max(1, (config.max_bytes - overhead) // (config.model.node_bytes + 60))
-
-
-def plan_octree(data: Dataset, config: TrainConfig) -> Octree:
-    """The tree that the sparse points ask for, within `max_bytes`; without points the root alone, which grows."""
-    scene, model = data.scene, config.model
+def place_model(model: InfNeRF, data: Dataset, config: TrainerConfig) -> None:
+    """Gives a model the tree that the sparse points ask for, within `max_bytes`; without points the root alone, which
+    grows."""
+    scene = data.scene
     corner, size = np.asarray(scene["root_corner"], np.float64), float(scene["root_size"])
     if not has_points(data):
-        return lone_root(corner, size)
+        model.place(lone_root(corner, size), scene_of(data))
+        return
     assert data.points is not None
-    return build_octree(
-        data.points.xyz, data.points.footprint * config.downscale, corner, size, model.resolution,
-        config.min_points, node_budget(data, config), config.max_depth,
+    model.build_octree(
+        data.points.xyz, data.points.footprint * config.downscale, corner=corner, root_size=size,
+        min_points=config.min_points, max_nodes=node_budget(config, model.config, len(data.cameras)),
+        max_depth=config.max_depth, scene=scene_of(data),
     )  # fmt: skip
 
 
@@ -112,26 +68,30 @@ def scene_of(data: Dataset) -> dict[str, Any]:
 
 
 class Trainer:
-    """One training run; `step()` as often as wanted, then `checkpoint()`."""
+    """One training run: `train()`, or `step()` as often as wanted, then `checkpoint()`."""
 
-    def __init__(self, config: TrainConfig, data: Dataset) -> None:
-        self.config, self.data = config, data
+    def __init__(self, model: InfNeRF, train_set: Dataset, config: TrainerConfig) -> None:
+        """A model that was not placed yet takes the tree that the data ask for."""
+        self.config, self.data, self.model = config, train_set, model
         torch.manual_seed(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.pyramid = ImagePyramid.load(
-            data, SCALES, config.downscale, budget_bytes=config.image_bytes, seed=config.seed
+            train_set, SCALES, config.downscale, budget_bytes=config.image_bytes, seed=config.seed
         )
-        self.model = InfNeRF.random(config.model, plan_octree(data, config), config.seed, scene_of(data))
+        if not model.placed:
+            place_model(model, train_set, config)
         self.sampling: Sampling
-        self.sampling, self.sampling_name = make_sampling(self.model)
-        self.occupancy = OccupancyUpdater(self.model, self.sampling, config.seed)
-        self.optimizer = NodeAdam(self.model, config.adam, self.sampling.kernels)
-        self.demand = Demand(self.model.octree)
+        self.sampling, self.sampling_name = make_sampling(model)
+        self.occupancy = OccupancyUpdater(model, self.sampling, config.seed)
+        self.optimizer = NodeAdam(model, config.adam, self.sampling.kernels)
+        self.demand = Demand(model.octree)
         self.growths = list(self._growth_schedule())
         self.steps_done = 0
         self.n_rays = 512
-        self.prior = self.use_points() if has_points(data) else "no points: the tree grows where the images ask for it"
+        points = has_points(train_set)
+        self.prior = self.use_points() if points else "no points: the tree grows where the images ask for it"
         self.running_mse = 0.1
+        self.seconds, self.seconds_before, self.rays = 0.0, 0.0, 0  # of the run; before this process; drawn by it
 
     def use_points(self) -> str:
         """Restricts occupancy to what is near sparse points, unless opaque pixels contradict.
@@ -160,7 +120,7 @@ class Trainer:
 
         Half of the room that is left, until the last growth of the schedule takes the rest.
         """
-        room = node_budget(self.data, self.config) - self.model.octree.n_nodes
+        room = node_budget(self.config, self.model.config, len(self.data.cameras)) - self.model.octree.n_nodes
         share = room if not self.growths else -(-room // 2)
         node, octant = self.demand.choose(self.model.octree, share, self.config.max_depth)
         if len(node):
@@ -175,13 +135,16 @@ class Trainer:
         return len(node)
 
     def adopt(self, model: InfNeRF, source: Tensor, inherited: Tensor) -> None:
-        """Goes on with another tree: sampler, occupancy and optimiser state follow the nodes."""
-        self.model = model
-        self.sampling, self.sampling_name = make_sampling(model)
-        self.occupancy.follow(model, self.sampling, source, inherited)
+        """Goes on with another tree: sampler, occupancy and optimiser state follow the nodes.
+
+        `self.model` stays the same object and takes up `model`'s tree and parameters.
+        """
+        self.model.take(model)
+        self.sampling, self.sampling_name = make_sampling(self.model)
+        self.occupancy.follow(self.model, self.sampling, source, inherited)
         if self.occupancy.allowed is not None and self.data.points is not None:
-            self.occupancy.allowed = cells_near_points(model, torch.from_numpy(self.data.points.xyz))
-        self.optimizer.follow(model, source)
+            self.occupancy.allowed = cells_near_points(self.model, torch.from_numpy(self.data.points.xyz))
+        self.optimizer.follow(self.model, source)
 
     def rate(self, fraction: float) -> float:
         """Factor on the learning rates at a fraction of the run: a short warm-up, then exponential decay."""
@@ -210,8 +173,8 @@ class Trainer:
         chosen = torch.rand(n, generator=self.generator) < FINER_SHARE
         return torch.exp2(-FINER_LEVELS * torch.rand(n, generator=self.generator) * chosen)
 
-    def step(self, fraction: float) -> int:
-        """One optimiser step. Returns the number of rays."""
+    def step(self, fraction: float) -> StepRecord:
+        """One optimiser step, at `fraction` of the whole run."""
         n = self.n_rays
         batch = self.pyramid.draw_mixed(n, self.generator)
         counters = torch.randint(1 << 31, (n,), generator=self.generator)
@@ -220,7 +183,8 @@ class Trainer:
         prediction, samples = self.render(batch.rays_o, batch.rays_d, cones, counters)
         loss, error = rgb_loss(prediction, batch.rgba, background, "linear", batch.weight)
         loss.backward()
-        self.optimizer.step(self.occupancy.count(samples), self.rate(fraction))
+        nodes, rate = self.occupancy.count(samples), self.rate(fraction)
+        self.optimizer.step(nodes, rate)
         if self.growths and fraction >= self.growths[0]:
             self.growths.pop(0)
             self.grow()
@@ -231,7 +195,29 @@ class Trainer:
         self.n_rays = int(min(max(wanted, n / 1.3, 256), n * 1.3, 65536))
         if self.steps_done % REFRESH_EVERY == 0:
             self.occupancy.refresh(min(-(-self.model.octree.n_nodes // REFRESH_PARTS), REFRESH_NODES))
-        return n
+        value = float(loss.detach())
+        return StepRecord(
+            self.steps_done, fraction, self.seconds, n, len(samples), len(nodes), value, {"rgb": value},
+            psnr(self.running_mse), rate, self.rays / max(self.seconds - self.seconds_before, 1e-9),
+        )  # fmt: skip
+
+    def train(
+        self, watch: Callable[[StepRecord], None] = lambda _: None, stop: Callable[[], bool] = lambda: False
+    ) -> InfNeRF:
+        """Steps until `steps` or `minutes` are over or `stop()` is true; `watch` sees every step. Returns the model.
+
+        May be called again to go on. Raises `ValueError` if the config has neither `steps` nor `minutes`.
+        """
+        if self.config.steps is None and self.config.minutes is None:
+            raise ValueError("Trainer.train: config.steps or config.minutes must be set, got neither")
+        began = time.monotonic() - self.seconds
+        self.seconds_before, self.rays = self.seconds, 0
+        while (fraction := self.config.fraction(self.steps_done, self.seconds)) < 1 and not stop():
+            record = self.step(fraction)
+            self.seconds = time.monotonic() - began
+            self.rays += record.rays
+            watch(record)
+        return self.model
 
     def checkpoint(self) -> Checkpoint:
         """What is saved: half precision, with the occupancy measured anew."""
@@ -241,66 +227,4 @@ class Trainer:
         mlp = model.mlp.detach().clamp(-65000, 65000).half()
         notes = {"step": self.steps_done, "seed": self.config.seed, "downscale": self.config.downscale}
         field = {"tables": tables, "mlp": mlp, "occupancy": model.occupancy.clone()}
-        return Checkpoint("infnerf", self.config.model, model.octree, field, model.scene, {}, notes)
-
-    def save(self, seconds: float) -> None:
-        """Writes the checkpoint, and beside it what `--resume` goes on from. `seconds`: the run's so far."""
-        save_checkpoint(self.checkpoint(), self.config.out)
-        save_state(self, resume_path(self.config.out), seconds)
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C into a flag, so that a step is never cut in half; a second one interrupts as usual."""
-    pressed = False
-
-    def note(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def train(
-    config: TrainConfig, report: Callable[[Progress], None] = lambda _: None, say: Callable[[str], None] = print
-) -> Trainer:
-    """Runs until `steps` or `minutes` are over or Ctrl-C is pressed, then writes `config.out`.
-
-    Bad input raises `DatasetError`.
-    """
-    if not config.out.parent.is_dir():
-        raise DatasetError(f"--out {config.out}: there is no folder {config.out.parent}")
-    data = load_dataset(config.data)
-    for warning in data.warnings:
-        say(warning)
-    trainer = Trainer(config, data)
-    say(
-        f"{len(data)} images, {trainer.model.octree.n_nodes} nodes on levels {trainer.model.octree.level_counts()}, "
-        f"{trainer.model.n_parameters / 1e6:.1f} M parameters; {trainer.sampling_name}; {trainer.prior}"
-    )
-    state = resume_path(config.out)
-    before = restore_state(trainer, state) if config.resume else 0.0
-    began, rays, saved = time.monotonic() - before, 0, time.monotonic()
-    with interruptible() as interrupted:
-        while True:
-            seconds = time.monotonic() - began
-            by_steps = trainer.steps_done / config.steps if config.steps else 0.0
-            fraction = max(by_steps, seconds / (60 * config.minutes) if config.minutes else 0.0)
-            if fraction >= 1 or interrupted():
-                break
-            rays += trainer.step(fraction)
-            elapsed = time.monotonic() - began
-            rate = rays / max(elapsed - before, 1e-9)
-            report(Progress(trainer.steps_done, fraction, psnr(trainer.running_mse), rate, elapsed))
-            if time.monotonic() - saved > SAVE_EVERY_S:
-                trainer.save(time.monotonic() - began)
-                saved = time.monotonic()
-        stopped = interrupted()
-    trainer.save(time.monotonic() - began)
-    say(f"{'stopped' if stopped else 'finished'} after {trainer.steps_done} steps: wrote {config.out}")
-    return trainer
+        return Checkpoint("infnerf", model.config, model.octree, field, model.scene, {}, notes)
