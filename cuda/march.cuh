@@ -101,36 +101,51 @@ template <class P> DEVICE typename P::I clamp_level(const Ray<P> &ray, typename 
 
 template <class P> struct Cell {
     typename P::M occupied;
-    typename P::F leave;  // t at which the ray leaves the cell
+    typename P::I x, y, z;
 };
 
+// The occupancy cell around grid positions of nodes.
 template <class P>
-DEVICE Cell<P> look_up_cell(const Scene &scene, const Ray<P> &ray, const Found<P> &at, typename P::F t) {
-    typedef typename P::F F;
+DEVICE Cell<P> cell_at(const Scene &scene, typename P::I node, typename P::F x, typename P::F y, typename P::F z) {
     typedef typename P::I I;
     const float res = (float)scene.occupancy_resolution;
-    const I last = all_i<P>(scene.occupancy_resolution - 1), zero = all_i<P>(0), one = all_i<P>(1);
-    const I cx = smaller<I>(to_int(at.x * res), last);
-    const I cy = smaller<I>(to_int(at.y * res), last);
-    const I cz = smaller<I>(to_int(at.z * res), last);
-    const I cell = (cz * scene.occupancy_resolution + cy) * scene.occupancy_resolution + cx;
+    const I last = all_i<P>(scene.occupancy_resolution - 1);
+    Cell<P> at;
+    at.x = smaller<I>(to_int(x * res), last);
+    at.y = smaller<I>(to_int(y * res), last);
+    at.z = smaller<I>(to_int(z * res), last);
+    const I cell = (at.z * scene.occupancy_resolution + at.y) * scene.occupancy_resolution + at.x;
     const u32 *bits = scene.occupancy;
     typename P::U word;
     if (P::W == 1) {
-        word = gather(bits + (u64)lane(at.node, 0) * scene.occupancy_words, to_unsigned(cell >> 5));
+        word = gather(bits + (u64)lane(node, 0) * scene.occupancy_words, to_unsigned(cell >> 5));
     } else {
         word = typename P::U{};
         for (int l = 0; l < P::W; l++)
-            set_lane((I &)word, l, (int)bits[(u64)lane(at.node, l) * scene.occupancy_words + (lane(cell, l) >> 5)]);
+            set_lane((I &)word, l, (int)bits[(u64)lane(node, l) * scene.occupancy_words + (lane(cell, l) >> 5)]);
     }
-    Cell<P> result;
-    result.occupied = (to_signed(word >> to_unsigned(cell & 31)) & 1) != 0;
-    const F size = as_float((127 - at.level) << 23) * (1.0f / res);  // cell's edge, root-local
-    const F ex = (to_float(cx + select(ray.lx < 0.0f, zero, one)) - at.x * res) * ray.ix;
-    const F ey = (to_float(cy + select(ray.ly < 0.0f, zero, one)) - at.y * res) * ray.iy;
-    const F ez = (to_float(cz + select(ray.lz < 0.0f, zero, one)) - at.z * res) * ray.iz;
-    result.leave = t + smaller<F>(ex, smaller<F>(ey, ez)) * size;
-    return result;
+    at.occupied = (to_signed(word >> to_unsigned(cell & 31)) & 1) != 0;
+    return at;
+}
+
+// What a node's grid spans along an edge, root-local.
+template <class P> DEVICE typename P::F grid_size(const Scene &scene, typename P::I level) {
+    const typename P::F size = as_float((127 - level) << 23);
+    return scene.background ? select(level == 0, all_f<P>(2.0f), size) : size;
+}
+
+// t at which the ray leaves the cell that it is in at t.
+template <class P>
+DEVICE typename P::F leaves_at(const Scene &scene, const Ray<P> &ray, const Found<P> &at, const Cell<P> &cell, typename P::F t) {
+    typedef typename P::F F;
+    typedef typename P::I I;
+    const float res = (float)scene.occupancy_resolution;
+    const I zero = all_i<P>(0), one = all_i<P>(1);
+    const F size = grid_size<P>(scene, at.level) * (1.0f / res);  // cell's edge, root-local
+    const F ex = (to_float(cell.x + select(ray.lx < 0.0f, zero, one)) - at.x * res) * ray.ix;
+    const F ey = (to_float(cell.y + select(ray.ly < 0.0f, zero, one)) - at.y * res) * ray.iy;
+    const F ez = (to_float(cell.z + select(ray.lz < 0.0f, zero, one)) - at.z * res) * ray.iz;
+    return t + smaller<F>(ex, smaller<F>(ey, ez)) * size;
 }
 
 // Beyond this t a coarser node than `level` may be asked for.
@@ -161,7 +176,7 @@ DEVICE typename P::M advance(const Scene &scene, const Ray<P> &ray, typename P::
     if (jitter) blur = exp2_of<P>(0.5f - random_of<P>(ray.pixel, to_unsigned(k), ray.frame));
     const I wanted = clamp_level<P>(ray, floor_log2<P>(base * blur));
     const Found<P> at = find_node<P>(scene, x, y, z, wanted);
-    const Cell<P> cell = look_up_cell<P>(scene, ray, at, t);
+    const Cell<P> cell = cell_at<P>(scene, at.node, at.x, at.y, at.z);
     const M hit = need & cell.occupied & (t >= ray.near);
     if (any(hit)) {
         const F dt = larger<F>(smaller<F>(ray.growth * t, all_f<P>(ray.dt_max)), all_f<P>(ray.dt_min));
@@ -171,7 +186,7 @@ DEVICE typename P::M advance(const Scene &scene, const Ray<P> &ray, typename P::
         const I merged = all_i<P>(1) << stride, aligned = k & -k;
         const I steps = select((aligned == 0) | (aligned > merged), merged, aligned);
         const F te = select(steps > 1, step_position<P>(ray, k0 + to_float(steps)), tb);
-        const F middle = 0.5f * (ta + te), shift = (middle - t) * as_float((127 + at.level) << 23);
+        const F middle = 0.5f * (ta + te), shift = (middle - t) / grid_size<P>(scene, at.level);
         const F zero = all_f<P>(0.0f), one = all_f<P>(1.0f);
         out.t = select(hit, middle, out.t);
         out.dt = select(hit, te - ta, out.dt);
@@ -184,15 +199,15 @@ DEVICE typename P::M advance(const Scene &scene, const Ray<P> &ray, typename P::
         k = select(hit, k + steps, k);
         if (!any(need & invert(hit))) return hit;
     }
-    F leave = smaller<F>(cell.leave, coarsens_at<P>(scene, ray, at.level, jitter ? 1.41421356237f : 1.0f));
+    F leave = smaller<F>(leaves_at<P>(scene, ray, at, cell, t), coarsens_at<P>(scene, ray, at.level, jitter ? 1.41421356237f : 1.0f));
     leave = select(cell.occupied, t, leave);  // occupied and yet no sample: still before the box
     if (jitter) {  // the level of the steps skipped may differ by one: skip only where both are empty
         const I finer = clamp_level<P>(ray, floor_log2<P>(base * 1.41421356237f));
         const I coarser = clamp_level<P>(ray, floor_log2<P>(base * 0.70710678119f));
         const Found<P> other = find_node<P>(scene, x, y, z, select(finer == wanted, coarser, finer));
-        const Cell<P> beside = look_up_cell<P>(scene, ray, other, t);
+        const Cell<P> beside = cell_at<P>(scene, other.node, other.x, other.y, other.z);
         leave = smaller<F>(leave, coarsens_at<P>(scene, ray, other.level, 1.41421356237f));
-        leave = smaller<F>(leave, select(beside.occupied, t, beside.leave));
+        leave = smaller<F>(leave, select(beside.occupied, t, leaves_at<P>(scene, ray, other, beside, t)));
     }
     // The middle of a geometric step lies growth / 8 of a step behind its half index (to first order): arithmetic over geometric mean.
     const F half_step = 0.5f + 0.13f * ray.growth;

@@ -6,7 +6,7 @@ namespace infnerf {
 
 template <class P> struct Found {
     typename P::I node, level;
-    typename P::F x, y, z;  // position in the node's cube, [0, 1]
+    typename P::F x, y, z;  // grid position in the node, [0, 1]
 };
 
 // The deepest existing node on the path to a root-local point that is not deeper than `wanted`.
@@ -34,6 +34,12 @@ DEVICE Found<P> find_node(const Scene &scene, typename P::F x, typename P::F y, 
         at.x = select(down, select(bx, x2 - 1.0f, x2), at.x);
         at.y = select(down, select(by, y2 - 1.0f, y2), at.y);
         at.z = select(down, select(bz, z2 - 1.0f, z2), at.z);
+    }
+    if (scene.background) {
+        const M root = at.level == 0;
+        at.x = select(root, at.x * 0.5f + 0.25f, at.x);
+        at.y = select(root, at.y * 0.5f + 0.25f, at.y);
+        at.z = select(root, at.z * 0.5f + 0.25f, at.z);
     }
     return at;
 }

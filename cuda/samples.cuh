@@ -1,8 +1,8 @@
 // Packed samples for training and for tests: march without shading, the field at given samples, and its gradient.
 // Samples are bucketed by node, so that a packet is W samples that share one node's weights.
 #pragma once
+#include "contraction.cuh"
 #include "field.cuh"
-#include "march.cuh"
 
 namespace infnerf {
 
@@ -35,6 +35,20 @@ template <class P> DEVICE Ray<P> load_ray(const Scene &scene, const Rays &rays, 
     return ray;
 }
 
+// Writes the sample of each lane in `hit`, which is its ray's number `count`.
+template <class P>
+DEVICE void write_samples(const Sample<P> &s, typename P::M hit, int first, int n, const int *starts, typename P::I count,
+                          const Packed &out) {
+    for (int l = 0; l < P::W; l++) {
+        if (!lane(hit, l) || first + l >= n) continue;
+        const int at = starts[first + l] + lane(count, l);
+        out.ray_indices[at] = first + l;
+        out.t[at] = lane(s.t, l), out.dt[at] = lane(s.dt, l);
+        out.local[3 * at] = lane(s.x, l), out.local[3 * at + 1] = lane(s.y, l), out.local[3 * at + 2] = lane(s.z, l);
+        out.node[at] = lane(s.node, l), out.level[at] = lane(s.level, l), out.wanted[at] = lane(s.wanted, l);
+    }
+}
+
 // counts[i] = samples of ray i, at most `limit`; with `out`, writes them from starts[i] on.
 template <class P>
 DEVICE void march_packet(const Scene &scene, const Rays &rays, int first, int limit, int *counts, const int *starts,
@@ -49,21 +63,20 @@ DEVICE void march_packet(const Scene &scene, const Rays &rays, int first, int li
     I k = larger<I>(to_int(step_index<P>(ray, larger<typename P::F>(ray.near, all_f<P>(0.0f))) - ray.offset - 1.0f),
                     all_i<P>(0));
     I count = all_i<P>(0);
+    const M living = count == 0;
     Sample<P> s = Sample<P>();
     NO_UNROLL
     while (any(alive)) {  // nothing is shaded here, so no lane waits for another's sample
         M looking = alive;
         const M hit = advance<P>(scene, ray, looking, alive, k, s);
-        for (int l = 0; out && l < P::W; l++) {
-            if (!lane(hit, l) || first + l >= rays.n) continue;
-            const int at = starts[first + l] + lane(count, l);
-            out->ray_indices[at] = first + l;
-            out->t[at] = lane(s.t, l), out->dt[at] = lane(s.dt, l);
-            out->local[3 * at] = lane(s.x, l), out->local[3 * at + 1] = lane(s.y, l), out->local[3 * at + 2] = lane(s.z, l);
-            out->node[at] = lane(s.node, l), out->level[at] = lane(s.level, l), out->wanted[at] = lane(s.wanted, l);
-        }
+        if (out) write_samples<P>(s, hit, first, rays.n, starts, count, *out);
         count = select(hit, count + 1, count);
         alive = alive & (count < limit);
+    }
+    for (int j = 0; scene.background && j <= BACKGROUND_STEPS; j++) {
+        const M hit = background_sample<P>(scene, ray, living & (count < limit), j, s);
+        if (out) write_samples<P>(s, hit, first, rays.n, starts, count, *out);
+        count = select(hit, count + 1, count);
     }
     for (int l = 0; l < P::W && first + l < rays.n; l++) counts[first + l] = lane(count, l);
 }

@@ -10,6 +10,7 @@ constexpr int MAX_HIDDEN = 64;
 constexpr int MAX_GEO = 32;
 constexpr int MAX_SH = 16;
 constexpr int MAX_STRIDE_LOG2 = 5;
+constexpr int BACKGROUND_STEPS = 64;
 constexpr float MAX_LOG_DENSITY = 11.0f;
 
 struct Scene {
@@ -23,6 +24,7 @@ struct Scene {
     int hidden, geo, sh_degree;
     int mlp_size, occupancy_resolution, occupancy_words;
     int grid_resolution[MAX_GRID_LEVELS];
+    int background;           // 1: the root's grid holds the world around its cube, too (contraction.cuh)
     float root_size, root_gsd, density_shift;
     float aabb[6];            // minimum and maximum of what may be occupied, root-local in [0, 1]
 };

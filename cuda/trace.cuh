@@ -2,8 +2,8 @@
 // Lanes that wait in different nodes are answered node by node (a waterfall); all lanes compute, a mask keeps the right ones.
 // Twin: renderer/torch_executor.py.
 #pragma once
+#include "contraction.cuh"
 #include "field.cuh"
-#include "march.cuh"
 
 namespace infnerf {
 
@@ -64,6 +64,30 @@ DEVICE void composite(const Scene &scene, const Ray<P> &ray, const Sample<P> &s,
     p.node = select(heavier, s.node, p.node);
 }
 
+template <class P> DEVICE void count_samples(int *node_samples, int node, typename P::M m) {
+    int count = 0;
+    for (int l = 0; l < P::W; l++) count += lane(m, l) ? 1 : 0;
+    if (node_samples) add_count(node_samples + node, count);
+}
+
+// What the rays in `living` still see behind the root cube.
+template <class P, class Table>
+DEVICE void trace_background(const Scene &scene, const View &view, const Ray<P> &ray, typename P::M living, Activations<P> &a,
+                             Pixel<P> &p, int *node_samples) {
+    Sample<P> s = Sample<P>();
+    NO_UNROLL
+    for (int j = 0; j <= BACKGROUND_STEPS; j++) {
+        living = living & (p.transmittance >= view.early_stop);
+        if (!any(living)) return;
+        const typename P::M m = background_sample<P>(scene, ray, living, j, s);
+        if (!any(m)) continue;
+        typename P::F rgb[3];
+        const typename P::F sigma = shade<P, Table>(scene, 0, 0, s.x, s.y, s.z, a, rgb);
+        composite<P>(scene, ray, s, m, sigma, rgb, view.lod_scale, p);
+        count_samples<P>(node_samples, 0, m);
+    }
+}
+
 template <class P, class Table>
 DEVICE void trace_packet(const Scene &scene, const View &view, typename P::I column, typename P::I row,
                          typename P::M alive, Pixel<P> &p, Ray<P> &ray, int *node_samples) {
@@ -75,6 +99,7 @@ DEVICE void trace_packet(const Scene &scene, const View &view, typename P::I col
     p.transmittance = all_f<P>(1.0f);
     p.node = all_i<P>(-1);
     ray = camera_ray<P>(scene, view, column, row);
+    M living = alive;
     alive = alive & prepare_ray<P>(scene, ray, view.step_scale, view.min_level, view.max_level);
     I k = larger<I>(to_int(step_index<P>(ray, larger<F>(ray.near, zero)) - ray.offset - 1.0f), all_i<P>(0));
     Activations<P> a;
@@ -86,19 +111,19 @@ DEVICE void trace_packet(const Scene &scene, const View &view, typename P::I col
         M waiting = alive;
         NO_UNROLL
         while (any(waiting)) {
-            int node = 0, level = 0, count = 0;
+            int node = 0, level = 0;
             for (int l = 0; l < P::W; l++)
                 if (lane(waiting, l)) node = lane(s.node, l), level = lane(s.level, l);
             const M m = waiting & (s.node == node);
             F rgb[3];
             const F sigma = shade<P, Table>(scene, node, level, s.x, s.y, s.z, a, rgb);
             composite<P>(scene, ray, s, m, sigma, rgb, view.lod_scale, p);
-            for (int l = 0; l < P::W; l++) count += lane(m, l) ? 1 : 0;
-            if (node_samples) add_count(node_samples + node, count);
+            count_samples<P>(node_samples, node, m);
             waiting = waiting & invert(m);
         }
         alive = alive & (p.transmittance >= view.early_stop);
     }
+    if (scene.background) trace_background<P, Table>(scene, view, ray, living, a, p, node_samples);
 }
 
 // Writes lane l of a packet to pixel `index`, all but the normal (normals.cuh).

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+#: Fields that the first files of format version 1 did not have; their absence means the default.
+LATER_FIELDS = frozenset({"background"})
 #: Weights of one node's MLPs, in the order of their storage: each matrix input-major [in][out], then its bias.
 MLP_LAYERS = ("density_hidden", "density_out", "color_hidden", "color_out")
 
@@ -29,6 +31,7 @@ class InfNeRFConfig:
     sh_degree: int = 2  # spherical-harmonic bands of the view direction, 1 to 4 (degree**2 coefficients)
     occupancy_resolution: int = 32  # cells along the edge of a node's occupancy grid, a multiple of 8
     density_shift: float = -5.0  # sigma = exp(x + density_shift) / gsd(level)
+    background: bool = False  # the root also holds all that lies around its cube, contracted (models/contraction.py)
 
     def __post_init__(self) -> None:
         ranges: dict[str, tuple[int, int]] = {
@@ -48,6 +51,8 @@ class InfNeRFConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or value not in allowed:
                 raise ValueError(f"config.{name} must be one of {allowed}, got {value!r}")
+        if not isinstance(self.background, bool):
+            raise ValueError(f"config.background must be true or false, got {self.background!r}")
         if self.table_size & (self.table_size - 1):
             raise ValueError(f"config.table_size must be a power of two, got {self.table_size}")
         if self.resolution < self.base_resolution:
@@ -65,9 +70,9 @@ class InfNeRFConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> InfNeRFConfig:
-        """The config of a checkpoint. Every key must be there and none may be unknown."""
+        """The config of a checkpoint. Every key but LATER_FIELDS must be there and none may be unknown."""
         known = {f.name for f in fields(cls)}
-        if missing := sorted(known - set(values)):
+        if missing := sorted(known - LATER_FIELDS - set(values)):
             raise ValueError(f"config lacks {', '.join(missing)}")
         if unknown := sorted(map(str, set(values) - known)):
             raise ValueError(f"config has unknown keys: {', '.join(unknown)}")

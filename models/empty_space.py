@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .occupancy import unpack_bits
+from .occupancy import middle_half, unpack_bits
 from .octree import Octree
 
 VOXELS = 128  # at most, along the root's edge
@@ -20,15 +20,16 @@ NODES_AT_ONCE = 256
 class EmptySpace:
     """Conservative: what it calls empty holds no occupied cell of any node, whichever level is asked for."""
 
-    def __init__(self, octree: Octree, occupancy: Tensor, resolution: int) -> None:
-        """`occupancy` [n_nodes, W] int32, `resolution` cells along a node's edge, as in a checkpoint."""
+    def __init__(self, octree: Octree, occupancy: Tensor, resolution: int, background: bool = False) -> None:
+        """`occupancy` [n_nodes, W] int32, `resolution` cells along a node's edge, `background` as in a checkpoint: it says
+        nothing of what lies around the cube."""
         side = resolution
         while side * 2 <= min(VOXELS, resolution << octree.depth):
             side *= 2
         self.side = side
         grid = torch.zeros(1, 1, side, side, side)
         for level in range(octree.depth + 1):
-            cells = _level_grid(octree, occupancy, resolution, level, side)
+            cells = _level_grid(octree, occupancy, resolution, level, side, background)
             grid = torch.maximum(grid, F.interpolate(cells, size=(side, side, side)))
         mips = []
         while True:
@@ -51,7 +52,9 @@ class EmptySpace:
         return self._cells[self._starts[mip] + (z * side + y) * side + x] | far
 
 
-def _level_grid(octree: Octree, occupancy: Tensor, resolution: int, level: int, side: int) -> Tensor:
+def _level_grid(
+    octree: Octree, occupancy: Tensor, resolution: int, level: int, side: int, background: bool
+) -> Tensor:
     """Cells that a level's nodes occupy, in a grid over the root no finer than `side`: [1, 1, s, s, s], 0 or 1."""
     s = min(side, resolution << level)
     per_node = s >> level  # 0: the node is smaller than a voxel
@@ -59,6 +62,8 @@ def _level_grid(octree: Octree, occupancy: Tensor, resolution: int, level: int, 
     corner = octree.local_corner()
     for nodes in (octree.level == level).nonzero()[:, 0].split(NODES_AT_ONCE):
         cells = unpack_bits(occupancy[nodes]).float().view(-1, 1, resolution, resolution, resolution)
+        if background and level == 0:
+            cells = middle_half(cells).repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
         cells = F.max_pool3d(cells, resolution // max(per_node, 1))
         node, _, z, y, x = cells.nonzero().unbind(1)
         first = (corner[nodes] * s).floor().long()[node]

@@ -172,7 +172,9 @@ class InfNeRF(nn.Module):
         return self.octree.size(torch.as_tensor(level)) / self.config.resolution
 
     def local_aabb(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """What may be occupied [2, 3], root-local in [0, 1]."""
+        """What may be occupied [2, 3], root-local in [0, 1]: all of the cube where there is a background behind it."""
+        if self.config.background:
+            return torch.tensor([[0.0] * 3, [1.0] * 3], dtype=dtype)
         box = torch.tensor(self.scene["aabb"], dtype=torch.float64)
         return ((box - self.octree.corner[0].double()) / self.octree.root_size).clamp(0, 1).to(dtype)
 
@@ -194,7 +196,7 @@ class InfNeRF(nn.Module):
     def field(
         self,
         node: Tensor,  # [n] int64
-        local: Tensor,  # [n, 3] in [0, 1]
+        local: Tensor,  # [n, 3] grid positions in the node, [0, 1]
         directions: Tensor,  # [n, 3] unit
     ) -> tuple[Tensor, Tensor]:
         """The radiance field: `sigmas` [n] per world unit and `rgb` [n, 3] in [0, 1].
@@ -214,7 +216,7 @@ class InfNeRF(nn.Module):
 
     def empty_space(self) -> EmptySpace:
         """Of the occupancy as it is now."""
-        return EmptySpace(self.octree, self.occupancy, self.config.occupancy_resolution)
+        return EmptySpace(self.octree, self.occupancy, self.config.occupancy_resolution, self.config.background)
 
     def march(
         self, origins: Tensor, directions: Tensor, cones: Tensor, counters: Tensor, settings: MarchSettings,
@@ -225,4 +227,5 @@ class InfNeRF(nn.Module):
         return march(
             self.octree, self.occupancy, config.occupancy_resolution, config.resolution,
             self.local_aabb(origins.dtype), origins, directions, cones, counters, settings, space,
+            self.config.background,
         )  # fmt: skip

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .contraction import background_edges, background_t, contract
 from .empty_space import EmptySpace
 from .octree import MAX_DEPTH, Octree, floor_log2
 
@@ -38,7 +39,7 @@ class PackedSamples:
     ray_indices: Tensor  # [n_samples] int64
     t: Tensor  # [n_samples] middles, world units
     dt: Tensor  # [n_samples] lengths
-    local: Tensor  # [n_samples, 3] position in the node's cube, [0, 1]
+    local: Tensor  # [n_samples, 3] grid position in the node, [0, 1] (models/contraction.py)
     node: Tensor  # [n_samples] int64
     level: Tensor  # [n_samples] int64, the node's
     wanted: Tensor  # [n_samples] int64, the level asked for; > level: clamped
@@ -109,6 +110,7 @@ def march(
     counters: Tensor,  # [n_rays] int64, pixel numbers for the generator
     settings: MarchSettings,
     space: EmptySpace | None = None,  # of this occupancy: the same samples, sooner
+    background: bool = False,  # the root holds what lies around its cube, too
 ) -> PackedSamples:
     """All samples of the rays, through everything (no early stop).
 
@@ -142,7 +144,7 @@ def march(
     position = origins[ray] + local_d[ray] * t[:, None]
     node = octree.find(position, wanted)
     level = octree.level.to(node.device).long()[node]
-    local = to_node(octree, position, node, level)
+    local = to_node(octree, position, node, level, background)
     taken = _occupied(occupancy, occupancy_resolution, node, local) & (t >= near[ray]) & (t < far[ray])
 
     dt = (steps.growth[ray] * t).clamp(dt_min, dt_max)
@@ -156,8 +158,38 @@ def march(
     te = torch.where(stride > 1, steps.at(ray, start + stride.to(cones)), tb[taken])
     middle = 0.5 * (ta[taken] + te)
     shift = (middle - t[taken]) * torch.exp2(level.to(cones))
+    if background:
+        shift = torch.where(level == 0, 0.5 * shift, shift)
     moved = (local[taken] + local_d[ray] * shift[:, None]).clamp(0.0, 1.0)
-    return PackedSamples(ray, middle, te - ta[taken], moved, node, level, wanted[taken])
+    inside = PackedSamples(ray, middle, te - ta[taken], moved, node, level, wanted[taken])
+    if not background:
+        return inside
+    around = _march_background(octree, occupancy, occupancy_resolution, origins, local_d, far.clamp(min=0), offset)
+    return _merged(inside, around)
+
+
+def _march_background(
+    octree: Octree, occupancy: Tensor, occupancy_resolution: int, origins: Tensor, local_d: Tensor, t_out: Tensor,
+    offset: Tensor,
+) -> PackedSamples:  # fmt: skip
+    """Samples around the root cube, ray behind ray."""
+    edges, reach = background_edges(offset), 0.5 * octree.root_size
+    length = edges.diff(dim=1)
+    t = background_t(0.5 * (edges[:, 1:] + edges[:, :-1]), t_out[:, None], reach)
+    ray = torch.arange(len(t_out), device=t.device)[:, None].expand_as(t)
+    local = contract((origins[:, None] + local_d[:, None] * t[..., None]).reshape(-1, 3))
+    ray, t, length = ray.reshape(-1), t.reshape(-1), length.reshape(-1)
+    root = torch.zeros_like(ray)
+    taken = (length > 0) & _occupied(occupancy, occupancy_resolution, root, local)
+    root = root[taken]
+    return PackedSamples(ray[taken], t[taken], reach * length[taken], local[taken], root, root, root)
+
+
+def _merged(first: PackedSamples, second: PackedSamples) -> PackedSamples:
+    """Samples of the same rays, those of `second` behind those of `first`."""
+    order = torch.cat([first.ray_indices, second.ray_indices]).argsort(stable=True)
+    pairs = zip(vars(first).items(), vars(second).values(), strict=True)
+    return PackedSamples(**{name: torch.cat([a, b])[order] for (name, a), b in pairs})
 
 
 def _ranges(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,10 +219,11 @@ def _steps_near_matter(
     return ray[inside], k[inside]
 
 
-def to_node(octree: Octree, position: Tensor, node: Tensor, level: Tensor) -> Tensor:
-    """Root-local positions [n, 3] -> positions in their nodes' cubes, clamped to [0, 1]. Exact where the descent is."""
+def to_node(octree: Octree, position: Tensor, node: Tensor, level: Tensor, background: bool = False) -> Tensor:
+    """Root-local positions [n, 3] in the cube -> grid positions in their nodes. Exact where the descent is."""
     corner = octree.local_corner().to(position.device, position.dtype)
-    return ((position.clamp(0.0, 1.0) - corner[node]) * torch.exp2(level.to(position))[:, None]).clamp(0.0, 1.0)
+    cube = ((position.clamp(0.0, 1.0) - corner[node]) * torch.exp2(level.to(position))[:, None]).clamp(0.0, 1.0)
+    return torch.where((level == 0)[:, None], 0.25 + 0.5 * cube, cube) if background else cube
 
 
 def _occupied(occupancy: Tensor, resolution: int, node: Tensor, local: Tensor) -> Tensor:

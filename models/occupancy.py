@@ -24,3 +24,10 @@ def unpack_bits(words: Tensor) -> Tensor:
     [0, 31]
     """
     return (words[..., None] >> torch.arange(32, dtype=torch.int32, device=words.device) & 1).bool().flatten(1)
+
+
+def middle_half(cells: Tensor) -> Tensor:
+    """The cells of a root's cube in the grid that a background shares with it: [..., r, r, r] -> [..., r/2, r/2, r/2]."""
+    quarter = cells.shape[-1] // 4
+    inner = slice(quarter, cells.shape[-1] - quarter)
+    return cells[..., inner, inner, inner]

@@ -26,6 +26,7 @@ SHAPES: tuple[dict[str, Any], ...] = (
     {"features_per_level": 4, "n_grid_levels": 4, "hidden_dim": 64, "sh_degree": 4, "geo_dim": 7},
     {"hidden_dim": 16, "sh_degree": 1, "n_grid_levels": 3, "occupancy_resolution": 16},
     {"sh_degree": 3, "table_size": 256, "base_resolution": 2, "geo_dim": 31},
+    {"background": True},
 )
 
 
@@ -143,8 +144,9 @@ def rays(model, n: int = 500):
 
 @pytest.mark.parametrize("frame", [0, 3])
 @pytest.mark.parametrize("plain", [False, True])
-def test_marching_takes_the_twins_samples(frame: int, plain: bool) -> None:
-    model = random_model(5, half=False)
+@pytest.mark.parametrize("background", [False, True])
+def test_marching_takes_the_twins_samples(frame: int, plain: bool, background: bool) -> None:
+    model = random_model(5, half=False, background=background)
     settings = MarchSettings(frame=frame)
     expected = model.march(*rays(model), settings)
     actual = SampleKernels(model, plain).march(*rays(model), settings)
@@ -207,9 +209,11 @@ def test_structs_and_constants_have_one_meaning_in_python_and_cuda() -> None:
         assert library.kernel_struct_size(i) == ctypes.sizeof(struct), struct.__name__
     header = (CUDA_DIR / "scene.cuh").read_text()
     assert f"MAX_LOG_DENSITY = {MAX_LOG_DENSITY}f" in header
+    from infnerf.models.contraction import BACKGROUND_STEPS
     from infnerf.models.marching import JITTER_STEP, JITTER_X, JITTER_Y, MAX_STRIDE_LOG2
 
     assert f"MAX_STRIDE_LOG2 = {MAX_STRIDE_LOG2}" in header
+    assert f"BACKGROUND_STEPS = {BACKGROUND_STEPS}" in header
     march, trace = (CUDA_DIR / "march.cuh").read_text(), (CUDA_DIR / "trace.cuh").read_text()
     assert f"{JITTER_STEP:#x}u" in march
     assert f"{JITTER_X:#x}u" in trace
