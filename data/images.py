@@ -32,6 +32,12 @@ def image_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
+def has_alpha(path: Path) -> bool:
+    """Whether an image that opens may be transparent somewhere."""
+    with Image.open(path) as image:
+        return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
 def _ends_well(path: Path, kind: str) -> bool:
     if kind not in _ENDS:
         return False

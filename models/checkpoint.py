@@ -203,9 +203,9 @@ def _validate(values: Any) -> Checkpoint:
 
 def _config(value: Any) -> InfNeRFConfig:
     config = mapping(value, "config")
-    for key, number in config.items():
-        if isinstance(number, bool) or not isinstance(number, (int, float)):
-            raise Refusal(f"config.{key[:40]} must be a number, got {found(number)}")
+    for key, plain in config.items():
+        if not isinstance(plain, (bool, int, float)):
+            raise Refusal(f"config.{key[:40]} must be a number or a flag, got {found(plain)}")
     try:
         return InfNeRFConfig.from_dict(config)
     except ValueError as error:

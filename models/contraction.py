@@ -6,8 +6,8 @@ of space around it. Positions in a node's grid are called grid positions; they a
 every node but such a root. Torch twin of `cuda/contraction.cuh`.
 
 A ray leaves the cube at `t_out` and then takes BACKGROUND_STEPS steps, evenly spaced in s, where
-`t = t_out + reach * s / (1 - s)` and `reach` is half the root's edge: so a ray from the cube's centre takes steps of equal
-length in contracted space. Their `dt` is that length: density out there is per contracted unit.
+`t = t_out + reach * s / (1 - s)` and `reach` is half the root's edge: so a ray from the cube's centre takes steps of
+equal length in contracted space. Their `dt` is that length: density out there is per contracted unit.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .occupancy import middle_half, unpack_bits
+from .occupancy import cube_cells, unpack_bits
 from .octree import Octree
 
 VOXELS = 128  # at most, along the root's edge
@@ -21,8 +21,8 @@ class EmptySpace:
     """Conservative: what it calls empty holds no occupied cell of any node, whichever level is asked for."""
 
     def __init__(self, octree: Octree, occupancy: Tensor, resolution: int, background: bool = False) -> None:
-        """`occupancy` [n_nodes, W] int32, `resolution` cells along a node's edge, `background` as in a checkpoint: it says
-        nothing of what lies around the cube."""
+        """`occupancy` [n_nodes, W] int32, `resolution` cells along a node's edge, `background` as in a checkpoint: it
+        says nothing of what lies around the cube."""
         side = resolution
         while side * 2 <= min(VOXELS, resolution << octree.depth):
             side *= 2
@@ -52,9 +52,7 @@ class EmptySpace:
         return self._cells[self._starts[mip] + (z * side + y) * side + x] | far
 
 
-def _level_grid(
-    octree: Octree, occupancy: Tensor, resolution: int, level: int, side: int, background: bool
-) -> Tensor:
+def _level_grid(octree: Octree, occupancy: Tensor, resolution: int, level: int, side: int, background: bool) -> Tensor:
     """Cells that a level's nodes occupy, in a grid over the root no finer than `side`: [1, 1, s, s, s], 0 or 1."""
     s = min(side, resolution << level)
     per_node = s >> level  # 0: the node is smaller than a voxel
@@ -63,7 +61,7 @@ def _level_grid(
     for nodes in (octree.level == level).nonzero()[:, 0].split(NODES_AT_ONCE):
         cells = unpack_bits(occupancy[nodes]).float().view(-1, 1, resolution, resolution, resolution)
         if background and level == 0:
-            cells = middle_half(cells).repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+            cells = cube_cells(cells)
         cells = F.max_pool3d(cells, resolution // max(per_node, 1))
         node, _, z, y, x = cells.nonzero().unbind(1)
         first = (corner[nodes] * s).floor().long()[node]

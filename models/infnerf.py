@@ -178,6 +178,10 @@ class InfNeRF(nn.Module):
         box = torch.tensor(self.scene["aabb"], dtype=torch.float64)
         return ((box - self.octree.corner[0].double()) / self.octree.root_size).clamp(0, 1).to(dtype)
 
+    def to_grid(self, node: Tensor, cube: Tensor) -> Tensor:
+        """Positions in the cubes [n, 3] of nodes [n] -> grid positions there (models/contraction.py)."""
+        return torch.where((node == 0)[:, None], 0.25 + 0.5 * cube, cube) if self.config.background else cube
+
     def to_local(self, points: Tensor) -> Tensor:
         """World points [n, 3] -> root-local, in double and back, so that large world coordinates keep their digits."""
         return ((points.double() - self.octree.corner[0].double()) / self.octree.root_size).to(points.dtype)

@@ -26,8 +26,10 @@ def unpack_bits(words: Tensor) -> Tensor:
     return (words[..., None] >> torch.arange(32, dtype=torch.int32, device=words.device) & 1).bool().flatten(1)
 
 
-def middle_half(cells: Tensor) -> Tensor:
-    """The cells of a root's cube in the grid that a background shares with it: [..., r, r, r] -> [..., r/2, r/2, r/2]."""
+def cube_cells(cells: Tensor) -> Tensor:
+    """The cells [..., r, r, r] of a root's grid that a background shares, over the root's cube alone: its middle half,
+    each cell eight times."""
     quarter = cells.shape[-1] // 4
     inner = slice(quarter, cells.shape[-1] - quarter)
-    return cells[..., inner, inner, inner]
+    middle = cells[..., inner, inner, inner]
+    return middle.repeat_interleave(2, -1).repeat_interleave(2, -2).repeat_interleave(2, -3)

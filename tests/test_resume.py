@@ -72,7 +72,7 @@ def test_resuming_goes_on_to_the_same_number_of_steps(city: Path, tmp_path: Path
     out = tmp_path / "m.pth"
     train(city, out, config(steps=8), SMALL, say=lambda _: None)
     seen: list[int] = []
-    train(city, out, config(steps=12), SMALL, True, lambda p: seen.append(p.step), lambda _: None)
+    train(city, out, config(steps=12), SMALL, resume=True, report=lambda p: seen.append(p.step), say=lambda _: None)
     assert seen == [9, 10, 11, 12]
     training = load_checkpoint(out).training
     assert training is not None
@@ -116,6 +116,6 @@ def test_states_that_are_none_are_refused_by_a_sentence(city: Path, tmp_path: Pa
     state.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DatasetError, match="found a damaged file"):
         restore_state(trainer, state)
-    torch.save({"version": 2}, state)
-    with pytest.raises(DatasetError, match="version 1"):
+    torch.save({"version": 1}, state)
+    with pytest.raises(DatasetError, match="version 2"):
         restore_state(trainer, state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
@@ -99,6 +99,8 @@ class Train:
     """Cells along a node's edge on the finest grid level: a level's GSD is its nodes' size / R."""
     max_megabytes: Annotated[float, arg(metavar="MB")] = 16.0
     """The largest checkpoint: it bounds the number of nodes."""
+    background: Literal["auto", "on", "off"] = "auto"
+    """Whether the root also holds the world around its cube; auto: if no image has an alpha channel."""
     image_gigabytes: Annotated[float | None, arg(metavar="GB")] = None
     """Memory for training images; what does not fit is read again in turn. Default: all stay."""
 
@@ -129,13 +131,14 @@ class Train:
             max_bytes=round(self.max_megabytes * 1e6),
             image_bytes=None if self.image_gigabytes is None else round(self.image_gigabytes * 1e9),
         )  # fmt: skip
+        background = None if self.background == "auto" else self.background == "on"
         with progress_bar("train", 1.0) as advance:
 
             def report(now: StepRecord) -> None:
                 rays = f"{now.rays_per_second / 1e3:.1f}k rays/s"
                 advance(now.fraction, f"step {now.step}, PSNR {now.psnr:.2f} dB, {rays}")
 
-            train(self.data, self.out, config, model, self.resume, report, say)
+            train(self.data, self.out, config, model, background, self.resume, report, say)
         return 0
 
 

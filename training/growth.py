@@ -16,6 +16,7 @@ from ..models.occupancy import pack_bits, unpack_bits
 from ..models.octree import Octree
 from ..models.octree_edit import add_children
 from .inherit import inherit
+from .occupancy import over_cubes
 
 
 class Demand:
@@ -53,7 +54,8 @@ def grown(model: InfNeRF, node: Tensor, octant: Tensor, generator: torch.Generat
     tables, mlp = model.tables.data.float()[origin], model.mlp.data.float()[origin]
     result = InfNeRF(model.config, octree, tables, mlp, model.occupancy[origin].clone(), model.scene)
     cells = model.config.occupancy_resolution
-    result.occupancy[new] = octant_occupancy(model.occupancy[old_parent], octants(octree, new), cells)
+    above = over_cubes(model, unpack_bits(model.occupancy[old_parent]), old_parent)
+    result.occupancy[new] = pack_bits(octant_values(above, octants(octree, new), cells))
     inherit(result, new, generator)
     return result, source
 
@@ -75,8 +77,3 @@ def octant_values(values: Tensor, octant: Tensor, resolution: int) -> Tensor:
         return values.new_zeros(0, resolution**3)
     fine = torch.stack(parts).repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
     return fine.reshape(len(parts), -1)
-
-
-def octant_occupancy(words: Tensor, octant: Tensor, resolution: int) -> Tensor:
-    """`octant_values` of occupancy bits: `words` [n, W] int32 of parents -> [n, W] of their children."""
-    return pack_bits(octant_values(unpack_bits(words), octant, resolution))

@@ -18,6 +18,7 @@ from ..models.hash_grid import corner_entries, encode
 from ..models.infnerf import InfNeRF
 from ..models.marching import PackedSamples
 from ..models.occupancy import unpack_bits
+from .occupancy import over_cubes
 from .optimizer import AdamConfig, NodeAdam
 from .sampling import Sampling, make_sampling
 
@@ -57,10 +58,10 @@ def _places(
     parents, lower = _parents(model, nodes)
     parts: list[tuple[Tensor, ...]] = []
     for row, (parent, corner) in enumerate(zip(parents, lower, strict=True)):
-        resolution = model.config.occupancy_resolution
-        local = _occupied_points(model.occupancy[parent], resolution, corner, CANDIDATES, generator)
+        local = _occupied_points(model, parent, corner, CANDIDATES, generator)
         directions = torch.nn.functional.normalize(torch.randn(CANDIDATES, 3, generator=generator), dim=-1)
-        samples = _at(model, parent.expand(CANDIDATES), corner + 0.5 * local)
+        above = parent.expand(CANDIDATES)
+        samples = _at(model, above, model.to_grid(above, corner + 0.5 * local))
         gsd = model.gsd(model.octree.level.long()[nodes[row]]).float()
         rgba = _seen(*sampling.field(samples, directions), gsd)
         kept = torch.multinomial(rgba[:, 3] + EMPTY_SHARE, PLACES, generator=generator)
@@ -106,11 +107,13 @@ def _fit_tables(model: InfNeRF, nodes: Tensor, generator: torch.Generator) -> No
     config = model.config
     parents, lower = _parents(model, nodes)
     inside = torch.stack([
-        _occupied_points(model.occupancy[parent], config.occupancy_resolution, corner, POINTS, generator)
-        for parent, corner in zip(parents.tolist(), lower, strict=True)
+        _occupied_points(model, parent, corner, POINTS, generator)
+        for parent, corner in zip(parents, lower, strict=True)
     ])  # fmt: skip
     local, which = inside.view(-1, 3), torch.arange(len(nodes)).repeat_interleave(POINTS)
-    wanted = encode(model.tables.data, parents[which], lower[which] + 0.5 * local, config.grid_resolutions)
+    above = parents[which]
+    places = model.to_grid(above, lower[which] + 0.5 * local)
+    wanted = encode(model.tables.data, above, places, config.grid_resolutions)
     wanted = wanted.view(len(local), config.n_grid_levels, 1, config.features_per_level)
     entries, weights = corner_entries(local, config.grid_resolutions, config.table_size)
     level = torch.arange(config.n_grid_levels)[None, :, None]
@@ -128,13 +131,14 @@ def _fit_tables(model: InfNeRF, nodes: Tensor, generator: torch.Generator) -> No
     )
 
 
-def _occupied_points(words: Tensor, resolution: int, lower: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """`n` random positions in a child's cube [0, 1], in cells that its parent has occupied; `lower` [3]: the child's
-    corner in its parent's cube. Where the parent has none, anywhere."""
+def _occupied_points(model: InfNeRF, parent: Tensor, lower: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """`n` random positions in a child's cube [0, 1], in cells that its `parent` (a number) has occupied; `lower` [3]:
+    the child's corner in its parent's cube. Where the parent has none, anywhere."""
+    resolution = model.config.occupancy_resolution
     half = resolution // 2
     z, y, x = (lower.flip(0) * resolution).round().long().tolist()
-    cells = unpack_bits(words[None]).view(resolution, resolution, resolution)
-    occupied = cells[z : z + half, y : y + half, x : x + half].nonzero()
+    cells = over_cubes(model, unpack_bits(model.occupancy[parent][None]), parent[None])
+    occupied = cells.view(resolution, resolution, resolution)[z : z + half, y : y + half, x : x + half].nonzero()
     if not len(occupied):
         return torch.rand(n, 3, generator=generator)
     chosen = occupied[torch.randint(len(occupied), (n,), generator=generator)].flip(1)

@@ -10,21 +10,31 @@ from torch import Tensor
 
 from ..models.infnerf import InfNeRF
 from ..models.marching import PackedSamples
-from ..models.occupancy import pack_bits
+from ..models.occupancy import cube_cells, pack_bits
 from .sampling import Sampling
 
 THRESHOLD = 0.02  # optical depth of one GSD below which a cell counts as empty
 DECAY = 0.5  # of the running maximum, per refresh of the node
+WARM_SAMPLES, WARM_STEPS = 600_000, 256  # a node's, before it is measured: earlier, all of it still looks empty
+
+
+def over_cubes(model: InfNeRF, values: Tensor, nodes: Tensor) -> Tensor:
+    """Values [n, cells] in the grids of nodes [n] -> in their cubes, which only differ at a root with a background."""
+    if not model.config.background or not (nodes == 0).any():
+        return values
+    r = model.config.occupancy_resolution
+    return torch.where((nodes == 0)[:, None], cube_cells(values.view(-1, r, r, r)).reshape(len(values), -1), values)
 
 
 class OccupancyUpdater:
-    """Keeps `model.occupancy` up to date. A node stays fully occupied until it has seen `warm_samples` samples."""
+    """Keeps `model.occupancy` up to date. A node stays as occupied as it began until it has been trained a little."""
 
-    def __init__(self, model: InfNeRF, sampling: Sampling, seed: int, warm_samples: int = 600_000) -> None:
-        self.model, self.sampling, self.warm_samples = model, sampling, warm_samples
+    def __init__(self, model: InfNeRF, sampling: Sampling, seed: int) -> None:
+        self.model, self.sampling = model, sampling
         resolution = model.config.occupancy_resolution
         self.cells = resolution**3
-        self.seen = torch.zeros(model.octree.n_nodes, dtype=torch.long)
+        self.seen = torch.zeros(model.octree.n_nodes, dtype=torch.long)  # samples
+        self.steps = torch.zeros(model.octree.n_nodes, dtype=torch.long)  # that had some of those
         self.density = torch.zeros(model.octree.n_nodes, self.cells)
         self.generator = torch.Generator().manual_seed(seed)
         axis = torch.arange(resolution)
@@ -43,18 +53,23 @@ class OccupancyUpdater:
         and count as seen."""
         kept, new = source.clamp(min=0), (source < 0).nonzero()[:, 0]
         self.model, self.sampling = model, sampling
-        self.seen, self.density = self.seen[kept], self.density[kept]
-        self.seen[new], self.density[new] = self.warm_samples, inherited
+        self.seen, self.steps, self.density = self.seen[kept], self.steps[kept], self.density[kept]
+        self.seen[new], self.steps[new], self.density[new] = WARM_SAMPLES, WARM_STEPS, inherited
         self._next = 0
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next refresh depends on, but for the model and `allowed`."""
-        arrays = {"seen": self.seen, "density": self.density, "generator": self.generator.get_state()}
+        arrays = {
+            "seen": self.seen,
+            "steps": self.steps,
+            "density": self.density,
+            "generator": self.generator.get_state(),
+        }
         return {**arrays, "next": self._next}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises `ValueError` for a state of another model."""
-        for name in ("seen", "density"):
+        for name in ("seen", "steps", "density"):
             own, given = getattr(self, name), state[name]
             if given.shape != own.shape or given.dtype != own.dtype:
                 raise ValueError(f"occupancy.{name}: expected {list(own.shape)}, found {list(given.shape)}")
@@ -66,6 +81,7 @@ class OccupancyUpdater:
         """Notes which nodes a batch has trained, and returns them [n]."""
         counts = torch.bincount(samples.node, minlength=len(self.seen))
         self.seen += counts
+        self.steps += counts > 0
         return counts.nonzero()[:, 0]
 
     def refresh(self, n_nodes: int) -> None:
@@ -73,7 +89,7 @@ class OccupancyUpdater:
         total = self.model.octree.n_nodes
         nodes = torch.arange(self._next, self._next + min(n_nodes, total)) % total
         self._next = int(nodes[-1] + 1) % total
-        nodes = nodes[self.seen[nodes] >= self.warm_samples]
+        nodes = nodes[(self.seen[nodes] >= WARM_SAMPLES) & (self.steps[nodes] >= WARM_STEPS)]
         if len(nodes):
             self.density[nodes] = torch.maximum(self.density[nodes] * DECAY, self._measure(nodes))
             self._write(nodes)

@@ -44,7 +44,10 @@ def _voxel_index(local: Tensor, side: int) -> Tensor:
 
 
 def cells_near_points(model: InfNeRF, points: Tensor) -> Tensor:
-    """Occupancy cells of every node that meet `voxels_near_points`. `points` [n, 3] world. Returns [n_nodes, cells]."""
+    """Occupancy cells of every node that meet `voxels_near_points`. `points` [n, 3] world. Returns [n_nodes, cells].
+
+    All of a background, which points say nothing of.
+    """
     octree, resolution = model.octree, model.config.occupancy_resolution
     local = (points.double() - octree.corner[0].double()) / octree.root_size
     grid = voxels_near_points(local)[None, None].float()
@@ -56,4 +59,10 @@ def cells_near_points(model: InfNeRF, points: Tensor) -> Tensor:
         for node in (octree.level == level).nonzero()[:, 0].tolist():
             x, y, z = (((corners[node, i] + axis / (resolution << level)) * len(pooled)).long() for i in range(3))
             near[node] = pooled[z][:, y][:, :, x]
+    if model.config.background:
+        quarter = resolution // 4
+        inner = slice(quarter, resolution - quarter)
+        middle = F.max_pool3d(near[:1].float(), 2)[0] > 0
+        near[0] = True
+        near[0, inner, inner, inner] = middle
     return near.view(octree.n_nodes, -1)

@@ -20,7 +20,7 @@ from ..renderer.cliutil import whole_file
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-VERSION = 1
+VERSION = 2
 
 
 def resume_path(checkpoint: Path) -> Path:

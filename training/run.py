@@ -6,10 +6,12 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from ..data.dataset import DatasetError, load_dataset
+from ..data.dataset import Dataset, DatasetError, load_dataset
+from ..data.images import has_alpha
 from ..models.checkpoint import save_checkpoint
 from ..models.config import InfNeRFConfig
 from ..models.infnerf import InfNeRF
@@ -37,6 +39,11 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
+def wants_background(data: Dataset) -> bool:
+    """Whether what lies around the scene is in its images: photographs show it, cut-out renderings do not."""
+    return not any(has_alpha(path) for path in data.images)
+
+
 def save(trainer: Trainer, out: Path) -> None:
     """Writes the checkpoint, and beside it what `--resume` goes on from."""
     save_checkpoint(trainer.checkpoint(), out)
@@ -48,6 +55,7 @@ def train(
     out: Path,  # the checkpoint to write
     config: TrainerConfig,
     model: InfNeRFConfig | None = None,
+    background: bool | None = None,  # None: if the images are opaque
     resume: bool = False,  # go on with the run that wrote `out`
     report: Callable[[StepRecord], None] = lambda _: None,
     say: Callable[[str], None] = print,
@@ -61,11 +69,13 @@ def train(
     train_set = load_dataset(data)
     for warning in train_set.warnings:
         say(warning)
-    trainer = Trainer(InfNeRF(model or InfNeRFConfig(), seed=config.seed), train_set, config)
+    background = wants_background(train_set) if background is None else background
+    shape = replace(model or InfNeRFConfig(), background=background)
+    trainer = Trainer(InfNeRF(shape, seed=config.seed), train_set, config)
     say(
         f"{len(train_set)} images, {trainer.model.octree.n_nodes} nodes on levels "
         f"{trainer.model.octree.level_counts()}, {trainer.model.n_parameters / 1e6:.1f} M parameters; "
-        f"{trainer.sampling_name}; {trainer.prior}"
+        f"{'a background; ' * background}{trainer.sampling_name}; {trainer.prior}"
     )
     if resume:
         restore_state(trainer, resume_path(out))

@@ -23,7 +23,7 @@ from ..models.octree import lone_root
 from .config import SCALES, StepRecord, TrainerConfig, node_budget
 from .growth import Demand, grown, octant_values, octants
 from .losses import psnr, rgb_loss
-from .occupancy import OccupancyUpdater
+from .occupancy import OccupancyUpdater, over_cubes
 from .optimizer import NodeAdam
 from .point_prior import cells_near_points
 from .sampling import Sampling, make_sampling
@@ -129,7 +129,8 @@ class Trainer:
             new = (source < 0).nonzero()[:, 0]
             parent = source[model.octree.parent.long()[new]]
             resolution = model.config.occupancy_resolution
-            inherited = octant_values(density[parent], octants(model.octree, new), resolution)
+            above = over_cubes(model, density[parent], parent)
+            inherited = octant_values(above, octants(model.octree, new), resolution)
             self.adopt(model, source, inherited)
         self.demand = Demand(self.model.octree)
         return len(node)
