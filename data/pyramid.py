@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.camera import Camera
-from ..models.lens import N_NUMBERS, has_tangential, lens_numbers, undistort
 from .image_store import RAYS_PER_SWAP, ImageStore
+from .lens_rays import LensRays
 from .pixels import PixelReader, box_average, box_camera, linear_to_srgb, read_image, srgb_to_linear
 from .ply import DatasetError
 
@@ -73,7 +73,7 @@ class ImagePyramid:
             self._width.append(torch.tensor([c.width for c in row]))
             numbers = [[1 / c.fx, 1 / c.fy, c.cx, c.cy, *c.c2w[:3, :3].ravel(), *c.position] for c in row]
             self._camera.append(torch.tensor(numbers, dtype=torch.float32))
-        self._lenses = None if all(c.is_pinhole for c in cameras[0]) else _Lenses(cameras)
+        self._lenses = None if all(c.is_pinhole for c in cameras[0]) else LensRays(cameras)
 
     @classmethod
     def load(
@@ -226,39 +226,6 @@ class ImagePyramid:
         image = torch.cat([image for _, image, _ in picks])
         scale = torch.cat([torch.full_like(image, s) for s, image, _ in picks])
         return RayBatch(*self._rays(picks), image, scale, self.weights.index_select(0, image))
-
-
-class _Lenses:
-    """Rays of cameras of which some have distortion, in float64: `Camera.pixel_rays` for a batch."""
-
-    def __init__(self, cameras: list[list[Camera]]) -> None:
-        import torch
-
-        rows = cameras[0]  # a lens is the same at every scale
-        numbers = np.array([lens_numbers(c.lens, c.distortion) for c in rows]).reshape(-1, N_NUMBERS)
-        self.numbers = torch.from_numpy(numbers)  # [n_images, 9]
-        self.fisheye = torch.tensor([c.lens == "fisheye" for c in rows])
-        self.tangential = any(has_tangential(c.lens, k) for c, k in zip(rows, numbers.tolist(), strict=True))
-        self.intrinsics = [
-            torch.tensor([[c.fx, c.fy, c.cx, c.cy] for c in row], dtype=torch.float64) for row in cameras
-        ]
-
-    def rays(self, scale_index: int, image: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Directions in camera axes [n, 3] and cones [n] of pixels (x, y), float32."""
-        import torch
-
-        fx, fy, cx, cy = self.intrinsics[scale_index].index_select(0, image).unbind(1)
-        a, b = (x + 0.5 - cx) / fx, (y + 0.5 - cy) / fy
-        numbers, fisheye = self.numbers.index_select(0, image), self.fisheye.index_select(0, image)
-        result = torch.empty(len(image), 4, dtype=torch.float64)
-        for lens, chosen in (("perspective", ~fisheye), ("fisheye", fisheye)):
-            index = chosen.nonzero()[:, 0]
-            if len(index):
-                k = numbers.index_select(0, index).unbind(1)
-                values = undistort(torch, lens, a[index], b[index], k, self.tangential)
-                result[index] = torch.stack(values[:4], dim=1)
-        cones = torch.sqrt(result[:, 3] / (fx * fy * torch.pi))
-        return result[:, :3].float(), cones.float()
 
 
 def _check_factors(

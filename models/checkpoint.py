@@ -203,9 +203,9 @@ def _validate(values: Any) -> Checkpoint:
 
 def _config(value: Any) -> InfNeRFConfig:
     config = mapping(value, "config")
-    for key, plain in config.items():
-        if not isinstance(plain, (bool, int, float)):
-            raise Refusal(f"config.{key[:40]} must be a number or a flag, got {found(plain)}")
+    for key, entry in config.items():
+        if not isinstance(entry, (bool, int, float)):
+            raise Refusal(f"config.{key[:40]} must be a number or a flag, got {found(entry)}")
     try:
         return InfNeRFConfig.from_dict(config)
     except ValueError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,9 +14,10 @@ from infnerf.models.infnerf import InfNeRF
 from infnerf.models.marching import PackedSamples
 from infnerf.models.occupancy import unpack_bits
 from infnerf.models.octree import build_octree
+from infnerf.models.octree_edit import add_children
 from infnerf.renderer.cpu_executor import CpuExecutor
 from infnerf.renderer.frame import FrameBuffers, RenderRequest
-from infnerf.training.growth import Demand, grown, octant_values
+from infnerf.training.growth import Demand, grown, missing_level, octant_values, planned_growth, shallow
 
 
 def samples(node: list[int], local: list[list[float]], wanted: list[int], level: list[int]) -> PackedSamples:
@@ -83,3 +86,41 @@ def test_a_view_does_not_jump_when_children_appear() -> None:
     spread = pictures[0].color.std()
     assert spread > 0.05
     assert error < (0.03 * spread) ** 2 * 4
+
+
+def test_a_planned_tree_comes_back_level_by_level() -> None:
+    plan = random_model(2).octree
+    octree = shallow(plan, 1)
+    assert octree.depth == 1
+    assert octree.level_counts() == plan.level_counts()[:2]
+    while octree.depth < plan.depth:
+        node, octant = missing_level(octree, plan)
+        octree = add_children(octree, node, octant)[0]
+        assert octree.level_counts() == plan.level_counts()[: octree.depth + 1]
+    assert torch.equal(octree.children, plan.children)
+    assert len(missing_level(octree, plan)[0]) == 0
+    times = planned_growth(3)
+    assert times == sorted(times)
+    assert 0 < times[0] < times[-1] < 0.5
+
+
+def test_with_a_background_a_child_of_the_root_looks_like_it() -> None:
+    """The root's grid spans twice its cube then: positions, occupancy and features all shift."""
+    model = smooth_model(3)
+    wide = InfNeRF(
+        replace(model.config, background=True), model.octree, model.tables.data, model.mlp.data, model.occupancy
+    )
+    root = torch.zeros(4000, dtype=torch.long)
+    children, _ = grown(wide, root[:8], torch.arange(8), torch.Generator().manual_seed(0))
+    places = torch.rand(4000, 3, generator=torch.Generator().manual_seed(1))
+    down = torch.nn.functional.normalize(torch.randn(4000, 3, generator=torch.Generator().manual_seed(2)), dim=1)
+    child = children.octree.find(places, root + 1)
+    upper = (places >= 0.5).float()
+    seen = []
+    for model, node, local in ((wide, root, wide.to_grid(root, places)), (children, child, 2 * places - upper)):
+        sigma, rgb = model.field(node, local, down)
+        alpha = 1 - torch.exp(-sigma * wide.gsd(1).float())
+        seen.append(torch.cat([rgb * alpha[:, None], alpha[:, None]], 1).detach())
+    parents, theirs = seen
+    assert (child > 0).all()
+    assert float((parents - theirs).square().mean()) < 0.1 * float(parents.var(0).mean())

@@ -102,7 +102,7 @@ def test_its_state_comes_back_bit_for_bit_and_is_checked() -> None:
         give_gradients(one, 1, everything)
         optimizer.step(everything)
     assert torch.equal(model.tables, copy.tables)
-    with pytest.raises(ValueError, match=r"optimizer\.steps: expected .* found NoneType"):
+    with pytest.raises(ValueError, match=r"optimizer\.steps_tables: expected .* found NoneType"):
         second.load_state_dict({})
 
 
@@ -114,4 +114,28 @@ def test_state_follows_nodes_when_the_tree_changes() -> None:
     mine.follow(model, torch.tensor([2, -1, 0]))
     assert torch.equal(mine.means["mlp"][[0, 2]], old[[2, 0]])
     assert not mine.means["mlp"][1].any()
-    assert mine.steps.tolist() == [1, 0, 1]
+    assert mine.steps["tables"].tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("kernels", [False, True])
+def test_tied_mlps_step_as_one_decoder(kernels: bool) -> None:
+    """By the sum of all gradients, with what they differ by left alone, and then each its own way."""
+    model = model_with_gradients(7)
+    n, nodes = model.octree.n_nodes, torch.arange(0, model.octree.n_nodes, 2)
+    mine, before = adam(model, kernels), model.mlp.data.clone()
+    single = torch.nn.Parameter(before[0].clone())
+    reference = torch.optim.Adam([single], lr=2e-3, betas=(0.9, 0.99), eps=1e-15)
+    for step in range(3):
+        give_gradients(model, step, nodes)
+        assert model.mlp.grad is not None
+        single.grad = model.mlp.grad[nodes].sum(0)
+        mine.step(nodes, tied=True)
+        reference.step()
+    torch.testing.assert_close(model.mlp.data - before, (single.data - before[0]).expand(n, -1), rtol=1e-3, atol=1e-6)
+    assert not model.mlp.grad[nodes].any()
+    assert mine.steps["mlp"].tolist() == [3] * n
+    assert mine.steps["tables"].tolist() == [3 * (i % 2 == 0) for i in range(n)]
+    rest = model.mlp.data[1].clone()
+    give_gradients(model, 9, nodes)
+    mine.step(nodes)
+    assert torch.equal(model.mlp.data[1], rest)

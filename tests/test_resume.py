@@ -117,5 +117,5 @@ def test_states_that_are_none_are_refused_by_a_sentence(city: Path, tmp_path: Pa
     with pytest.raises(DatasetError, match="found a damaged file"):
         restore_state(trainer, state)
     torch.save({"version": 1}, state)
-    with pytest.raises(DatasetError, match="version 2"):
+    with pytest.raises(DatasetError, match="version 3"):
         restore_state(trainer, state)

@@ -186,5 +186,5 @@ def test_without_points_the_tree_grows_from_its_root_and_goes_on_learning(city: 
     assert 1 < counts[40] < counts[-1]
     assert trainer.model.octree.depth == 2
     assert max(errors[40:]) < errors[20]
-    assert trainer.optimizer.steps.shape == (counts[-1],)
+    assert trainer.optimizer.steps["mlp"].shape == (counts[-1],)
     assert trainer.checkpoint().octree.n_nodes == counts[-1]

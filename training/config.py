@@ -23,8 +23,10 @@ class TrainerConfig:
     min_points: int = 12  # a child exists where more points than these ask for it
     samples_per_step: int = 1 << 18  # rays a step follow from the samples they took last
     max_depth: int = 16  # levels below the root
+    coarse_to_fine: bool = True  # a tree that points have planned begins with its coarse levels (training/growth.py)
     octree_growth_schedule: tuple[float, ...] | None = None  # fractions of the run; None: growth only without points
     adam: AdamConfig = field(default_factory=AdamConfig)
+    tied_share: float = 0.5  # of the run, from its start: all nodes' MLPs step alike (training/optimizer.py)
     final_rate: float = 0.03  # of the initial learning rates, reached exponentially
 
     def fraction(self, steps_done: int, seconds: float) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..models.infnerf import InfNeRF
 from ..models.marching import PackedSamples
-from ..models.occupancy import cube_cells, pack_bits
+from ..models.occupancy import cube_cells, pack_bits, unpack_bits
 from .sampling import Sampling
 
 THRESHOLD = 0.02  # optical depth of one GSD below which a cell counts as empty
@@ -48,14 +48,19 @@ class OccupancyUpdater:
         self.allowed = allowed
         self.model.occupancy[:] = -1 if allowed is None else pack_bits(allowed)
 
-    def follow(self, model: InfNeRF, sampling: Sampling, source: Tensor, inherited: Tensor) -> None:
+    def follow(
+        self, model: InfNeRF, sampling: Sampling, source: Tensor, inherited: Tensor, allowed: Tensor | None
+    ) -> None:
         """Goes on with a changed tree: node i was `source[i]`; new nodes (-1) take `inherited` [n_new, cells] densities
-        and count as seen."""
+        and count as seen. `allowed` is as in `restrict`."""
         kept, new = source.clamp(min=0), (source < 0).nonzero()[:, 0]
         self.model, self.sampling = model, sampling
         self.seen, self.steps, self.density = self.seen[kept], self.steps[kept], self.density[kept]
         self.seen[new], self.steps[new], self.density[new] = WARM_SAMPLES, WARM_STEPS, inherited
         self._next = 0
+        self.allowed = allowed
+        if allowed is not None:
+            model.occupancy[new] = pack_bits(unpack_bits(model.occupancy[new]) & allowed[new])
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next refresh depends on, but for the model and `allowed`."""

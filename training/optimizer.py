@@ -2,6 +2,9 @@
 
 The cost of a step then follows the batch, not the tree. A node's moments rest while it is not seen, and its bias
 correction counts its own steps, so a node that joins late starts like one that was there from the first.
+
+A node's MLPs see few of a batch's samples, and learn slowly from them. So they may be tied at first: every node's MLPs
+then take the step that the samples of all nodes ask for together, as if there were one decoder for the whole tree.
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ class NodeAdam:
     def __init__(self, model: InfNeRF, config: AdamConfig, kernels: Kernels | None = None) -> None:
         """`kernels`: the CPU build to step with; None: torch."""
         self.model, self.config, self.kernels = model, config, kernels
-        self.steps = torch.zeros(model.octree.n_nodes, dtype=torch.int64)
+        n = model.octree.n_nodes
+        self.steps = {name: torch.zeros(n, dtype=torch.int64) for name in ("tables", "mlp")}
         self.means = {name: torch.zeros_like(value) for name, value in self._values().items()}
         self.squares = {name: torch.zeros_like(value) for name, value in self._values().items()}
 
@@ -44,22 +48,43 @@ class NodeAdam:
         return {"tables": self.model.tables.data, "mlp": self.model.mlp.data}
 
     @torch.no_grad()
-    def step(self, nodes: Tensor, factor: float = 1.0) -> None:
-        """One step of some `nodes` [n] int64, their learning rates times `factor`."""
-        config = self.config
-        self.steps[nodes] += 1
-        steps = self.steps[nodes].double()
+    def step(self, nodes: Tensor, factor: float = 1.0, tied: bool = False) -> None:
+        """One step of some `nodes` [n] int64, their learning rates times `factor`; `tied`: of all nodes' MLPs alike."""
+        shrink = self._clipping(nodes)
+        if shrink < 1:
+            for name in self.steps:
+                getattr(self.model, name).grad[nodes] *= shrink
+        self._step_rows("tables", nodes, factor * self.config.table_rate)
+        if tied:
+            self._step_tied(nodes, factor * self.config.mlp_rate)
+        else:
+            self._step_rows("mlp", nodes, factor * self.config.mlp_rate)
+
+    def _step_rows(self, name: str, nodes: Tensor, rate: float) -> None:
+        """Each of `nodes` by its own gradient."""
+        config, own = self.config, self.steps[name]
+        own[nodes] += 1
+        steps = own[nodes].double()
         roots = (1 / torch.sqrt(1 - config.decay_square**steps)).float()
         level = self.model.octree.level.long()[nodes].double()
-        rates = factor * config.level_rate**level / (1 - config.decay_mean**steps)
-        shrink = self._clipping(nodes)
-        for name, base in (("tables", config.table_rate), ("mlp", config.mlp_rate)):
-            gradient = getattr(self.model, name).grad
-            if shrink < 1:
-                gradient[nodes] *= shrink
-            rows = self._values()[name], gradient, self.means[name], self.squares[name]
-            move = _step_torch if self.kernels is None else self._step_kernels
-            move(rows, nodes, (base * rates).float(), roots, config)
+        rates = rate * config.level_rate**level / (1 - config.decay_mean**steps)
+        rows = self._values()[name], getattr(self.model, name).grad, self.means[name], self.squares[name]
+        move = _step_torch if self.kernels is None else self._step_kernels
+        move(rows, nodes, rates.float(), roots, config)
+
+    def _step_tied(self, nodes: Tensor, rate: float) -> None:
+        """All nodes' MLPs by the sum of the gradients of `nodes`. What they differed by they still differ by."""
+        config, gradient = self.config, self.model.mlp.grad
+        assert gradient is not None
+        self.steps["mlp"] += 1
+        steps = float(self.steps["mlp"].max())
+        slope = gradient[nodes].sum(0)
+        gradient[nodes] = 0
+        mean, square = self.means["mlp"], self.squares["mlp"]
+        mean[:] = mean[0] * config.decay_mean + slope * (1 - config.decay_mean)
+        square[:] = square[0] * config.decay_square + slope * slope * (1 - config.decay_square)
+        root = (square[0] / (1 - config.decay_square**steps)).sqrt() + config.epsilon
+        self.model.mlp.data -= mean[0] / root * (rate / (1 - config.decay_mean**steps))
 
     def _clipping(self, nodes: Tensor) -> float:
         """What gradients are multiplied by so that their norm stays within `config.clip`."""
@@ -89,7 +114,7 @@ class NodeAdam:
         self.model = model
         kept = source >= 0
         rows = source.clamp(min=0)
-        self.steps = torch.where(kept, self.steps[rows], 0)
+        self.steps = {name: torch.where(kept, old[rows], 0) for name, old in self.steps.items()}
         for state in (self.means, self.squares):
             for name, old in state.items():
                 new = old[rows]
@@ -99,7 +124,8 @@ class NodeAdam:
     def state_dict(self) -> dict[str, Any]:
         """Tensors only: what `load_state_dict` takes up again bit for bit."""
         moments = {f"mean_{name}": value for name, value in self.means.items()}
-        return {"steps": self.steps, **moments, **{f"square_{name}": value for name, value in self.squares.items()}}
+        steps = {f"steps_{name}": value for name, value in self.steps.items()}
+        return {**steps, **moments, **{f"square_{name}": value for name, value in self.squares.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises `ValueError` if the state belongs to another model."""

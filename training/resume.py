@@ -20,7 +20,7 @@ from ..renderer.cliutil import whole_file
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-VERSION = 2
+VERSION = 3
 
 
 def resume_path(checkpoint: Path) -> Path:
@@ -92,6 +92,7 @@ def _state(trainer: Trainer) -> dict[str, Any]:
         "occupancy": {"words": model.occupancy, **occupancy.state_dict()},
         "votes": trainer.demand.votes,
         "growths": list(trainer.growths),
+        "planned": list(trainer.planned),
         "generator": trainer.generator.get_state(),
         "pyramid": trainer.pyramid.state(),
         "steps": trainer.steps_done,
@@ -110,6 +111,7 @@ def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.occupancy.load_state_dict(state["occupancy"])
     trainer.demand.votes = state["votes"]
     trainer.growths = [float(fraction) for fraction in state["growths"]]
+    trainer.planned = [float(fraction) for fraction in state["planned"]]
     trainer.generator.set_state(state["generator"])
     trainer.pyramid.restore(state["pyramid"])
     trainer.steps_done, trainer.n_rays = int(state["steps"]), int(state["n_rays"])

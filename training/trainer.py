@@ -21,7 +21,7 @@ from ..models.infnerf import InfNeRF
 from ..models.marching import MarchSettings, PackedSamples
 from ..models.octree import lone_root
 from .config import SCALES, StepRecord, TrainerConfig, node_budget
-from .growth import Demand, grown, octant_values, octants
+from .growth import Demand, grown, missing_level, octant_values, octants, planned_growth, shallow
 from .losses import psnr, rgb_loss
 from .occupancy import OccupancyUpdater, over_cubes
 from .optimizer import NodeAdam
@@ -35,6 +35,7 @@ FINER_SHARE, FINER_LEVELS = 0.3, 4.0  # of rays; levels: see `Trainer.finer`
 REFRESH_EVERY = 16  # steps between occupancy refreshes
 REFRESH_PARTS = 4  # a refresh measures this part of the nodes, ...
 REFRESH_NODES = 32  # ... at most so many, so that its cost does not grow with the tree
+FIRST_LEVELS = 1  # octree levels below the root that a planned tree begins with
 VOTE_EVERY = 4  # steps between batches that vote for growth
 GROWTH_WITHOUT_POINTS = (0.02, 0.04, 0.06, 0.09, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4)  # fractions of the run
 WARM_UP = 50  # steps until the learning rate is whole
@@ -80,6 +81,11 @@ class Trainer:
         )
         if not model.placed:
             place_model(model, train_set, config)
+        self.plan, self.planned = model.octree, list[float]()  # the tree to come, and when its levels do
+        if model.fresh and config.coarse_to_fine:
+            model.place(shallow(self.plan, FIRST_LEVELS), model.scene)
+            self.planned = planned_growth(self.plan.depth - model.octree.depth)
+        model.fresh = False
         self.sampling: Sampling
         self.sampling, self.sampling_name = make_sampling(model)
         self.occupancy = OccupancyUpdater(model, self.sampling, config.seed)
@@ -111,6 +117,7 @@ class Trainer:
         return f"points too sparse to restrict matter ({100 * coverage:.2f} % of opaque pixels agree)"
 
     def _growth_schedule(self) -> tuple[float, ...]:
+        """Of the growth that the images ask for; a planned tree has `planned`."""
         if self.config.octree_growth_schedule is not None:
             return tuple(sorted(self.config.octree_growth_schedule))
         return () if has_points(self.data) else GROWTH_WITHOUT_POINTS
@@ -123,17 +130,31 @@ class Trainer:
         room = node_budget(self.config, self.model.config, len(self.data.cameras)) - self.model.octree.n_nodes
         share = room if not self.growths else -(-room // 2)
         node, octant = self.demand.choose(self.model.octree, share, self.config.max_depth)
-        if len(node):
-            density = self.occupancy.density
-            model, source = grown(self.model, node, octant, self.generator)
-            new = (source < 0).nonzero()[:, 0]
-            parent = source[model.octree.parent.long()[new]]
-            resolution = model.config.occupancy_resolution
-            above = over_cubes(model, density[parent], parent)
-            inherited = octant_values(above, octants(model.octree, new), resolution)
-            self.adopt(model, source, inherited)
+        self.split(node, octant)
         self.demand = Demand(self.model.octree)
         return len(node)
+
+    def split(self, node: Tensor, octant: Tensor) -> None:
+        """Gives nodes [k] children in their octants [k] that look like them."""
+        if not len(node):
+            return
+        density = self.occupancy.density
+        model, source = grown(self.model, node, octant, self.generator)
+        new = (source < 0).nonzero()[:, 0]
+        parent = source[model.octree.parent.long()[new]]
+        above = over_cubes(model, density[parent], parent)
+        inherited = octant_values(above, octants(model.octree, new), model.config.occupancy_resolution)
+        self.adopt(model, source, inherited)
+
+    def keep_schedule(self, fraction: float) -> None:
+        """Grows the tree where the run is far enough: by a level of the plan, or by what the images ask for."""
+        if self.planned and fraction >= self.planned[0]:
+            self.planned.pop(0)
+            self.split(*missing_level(self.model.octree, self.plan))
+            self.demand = Demand(self.model.octree)
+        if self.growths and fraction >= self.growths[0]:
+            self.growths.pop(0)
+            self.grow()
 
     def adopt(self, model: InfNeRF, source: Tensor, inherited: Tensor) -> None:
         """Goes on with another tree: sampler, occupancy and optimiser state follow the nodes.
@@ -142,9 +163,10 @@ class Trainer:
         """
         self.model.take(model)
         self.sampling, self.sampling_name = make_sampling(self.model)
-        self.occupancy.follow(self.model, self.sampling, source, inherited)
+        allowed = None
         if self.occupancy.allowed is not None and self.data.points is not None:
-            self.occupancy.allowed = cells_near_points(self.model, torch.from_numpy(self.data.points.xyz))
+            allowed = cells_near_points(self.model, torch.from_numpy(self.data.points.xyz))
+        self.occupancy.follow(self.model, self.sampling, source, inherited, allowed)
         self.optimizer.follow(self.model, source)
 
     def rate(self, fraction: float) -> float:
@@ -185,10 +207,8 @@ class Trainer:
         loss, error = rgb_loss(prediction, batch.rgba, background, "linear", batch.weight)
         loss.backward()
         nodes, rate = self.occupancy.count(samples), self.rate(fraction)
-        self.optimizer.step(nodes, rate)
-        if self.growths and fraction >= self.growths[0]:
-            self.growths.pop(0)
-            self.grow()
+        self.optimizer.step(nodes, rate, tied=fraction < self.config.tied_share)
+        self.keep_schedule(fraction)
         self.steps_done += 1
         full_size = float(error[: n // 2].mean())  # finest scale first
         self.running_mse += (full_size - self.running_mse) * 0.03
