@@ -61,3 +61,9 @@ def composite(
     """Premultiplied RGBA [n_rays, 4] of packed samples."""
     weights, _ = render_weights(sigmas, dts, ray_indices, n_rays, early_stop)
     return accumulate(weights, torch.cat([rgb, torch.ones_like(sigmas)[:, None]], -1), ray_indices, n_rays)
+
+
+def segment_rgba(sigmas: Tensor, rgb: Tensor, lengths: Tensor) -> Tensor:
+    """Premultiplied RGBA [n, 4] of single samples [n] that are `lengths` [n] long, each alone on its ray."""
+    alpha = 1 - torch.exp(-sigmas * lengths)
+    return torch.cat([rgb * alpha[:, None], alpha[:, None]], -1)

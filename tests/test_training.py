@@ -19,7 +19,7 @@ from infnerf.models.infnerf import InfNeRF
 from infnerf.models.occupancy import pack_bits
 from infnerf.training.config import TrainerConfig
 from infnerf.training.evaluate import evaluate
-from infnerf.training.losses import encoded, linear_to_srgb, over, rgb_loss
+from infnerf.training.losses import encoded, linear_to_srgb, over
 from infnerf.training.occupancy import OccupancyUpdater
 from infnerf.training.run import train
 from infnerf.training.sampling import TorchSampling, make_sampling
@@ -141,14 +141,6 @@ def test_srgb_curve_and_compositing_over_a_background() -> None:
     half = torch.tensor([[0.25, 0.0, 0.0, 0.5]])
     torch.testing.assert_close(over(half, torch.tensor([1.0, 1.0, 0.0])), torch.tensor([[0.75, 0.5, 0.0]]))
     assert torch.equal(encoded(half, torch.zeros(3), "srgb"), half[:, :3])
-
-
-def test_the_loss_teaches_alpha_through_random_backgrounds() -> None:
-    rgba = torch.tensor([[0.2, 0.2, 0.2, 0.5]], requires_grad=True)
-    loss, error = rgb_loss(rgba, torch.tensor([[0.2, 0.2, 0.2, 0.9]]), torch.tensor([[1.0, 1.0, 1.0]]), "linear")
-    loss.backward()
-    assert rgba.grad is not None
-    assert float(rgba.grad[0, 3]) < 0 < float(error)
 
 
 def test_bits_are_packed_as_the_kernels_read_them() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import Positional, UseAppendAction, arg, subcommand
 
 from ..renderer.cliutil import (
     CommandError,
@@ -103,6 +103,10 @@ class Train:
     """Whether the root also holds the world around its cube; auto: if no image has an alpha channel."""
     image_gigabytes: Annotated[float | None, arg(metavar="GB")] = None
     """Memory for training images; what does not fit is read again in turn. Default: all stay."""
+    loss: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=WEIGHT")] = ()
+    """Weight of a loss: rgb (1 unless told), consistency, transparency, distortion, depth (0). May be repeated."""
+    rgb_loss: Literal["l2", "charbonnier"] = "l2"
+    """How errors of colour count."""
 
     def run(self) -> int:
         if self.steps is None and self.minutes is None:
@@ -120,15 +124,20 @@ class Train:
         check_output(self.out)
         from ..models.config import InfNeRFConfig
         from .config import StepRecord, TrainerConfig
+        from .losses import LossConfig
         from .run import train
 
         try:
             model = InfNeRFConfig(self.grid_levels, table_size=self.table_size, resolution=self.resolution)
         except ValueError as error:
             raise UsageError(f"--table-size, --grid-levels, --resolution: {error}") from None
+        try:
+            losses = LossConfig.parse(self.loss, rgb_form=self.rgb_loss)
+        except ValueError as error:
+            raise UsageError(f"--loss: {error}") from None
         config = TrainerConfig(
             self.steps, self.minutes, self.seed, self.downscale, max_depth=self.max_depth,
-            max_bytes=round(self.max_megabytes * 1e6),
+            max_bytes=round(self.max_megabytes * 1e6), losses=losses,
             image_bytes=None if self.image_gigabytes is None else round(self.image_gigabytes * 1e9),
         )  # fmt: skip
         background = None if self.background == "auto" else self.background == "on"

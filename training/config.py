@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..models.config import InfNeRFConfig
+from .losses import LossConfig
 from .optimizer import AdamConfig
 
 SCALES = (1, 2, 4, 8)
@@ -27,6 +28,7 @@ class TrainerConfig:
     octree_growth_schedule: tuple[float, ...] | None = None  # fractions of the run; None: growth only without points
     adam: AdamConfig = field(default_factory=AdamConfig)
     tied_share: float = 0.5  # of the run, from its start: all nodes' MLPs step alike (training/optimizer.py)
+    losses: LossConfig = field(default_factory=LossConfig)
     final_rate: float = 0.03  # of the initial learning rates, reached exponentially
 
     def fraction(self, steps_done: int, seconds: float) -> float:

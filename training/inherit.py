@@ -16,11 +16,11 @@ from torch import Tensor
 
 from ..models.hash_grid import corner_entries, encode
 from ..models.infnerf import InfNeRF
-from ..models.marching import PackedSamples
 from ..models.occupancy import unpack_bits
+from ..models.volume import segment_rgba
 from .occupancy import over_cubes
 from .optimizer import AdamConfig, NodeAdam
-from .sampling import Sampling, make_sampling
+from .sampling import Sampling, make_sampling, samples_at
 
 POINTS, ROUNDS = 8192, 4  # of a child's linear fit
 NODES_AT_ONCE = 4  # in it
@@ -43,7 +43,9 @@ def inherit(model: InfNeRF, nodes: Tensor, generator: torch.Generator) -> None:
     gsd = model.gsd(model.octree.level.long()[nodes]).float()[which]
     for step in range(DISTILL_STEPS):
         some = torch.randint(len(local), (min(len(local), DISTILL_SAMPLES),), generator=generator)
-        seen = _seen(*sampling.field(_at(model, nodes[which[some]], local[some]), directions[some]), gsd[some])
+        seen = segment_rgba(
+            *sampling.field(samples_at(model, nodes[which[some]], local[some]), directions[some]), gsd[some]
+        )
         (seen - wanted[some]).square().sum(-1).mean().backward()
         adam.step(nodes, 1 - step / DISTILL_STEPS)
     model.tables.grad = model.mlp.grad = None
@@ -61,25 +63,13 @@ def _places(
         local = _occupied_points(model, parent, corner, CANDIDATES, generator)
         directions = torch.nn.functional.normalize(torch.randn(CANDIDATES, 3, generator=generator), dim=-1)
         above = parent.expand(CANDIDATES)
-        samples = _at(model, above, model.to_grid(above, corner + 0.5 * local))
+        samples = samples_at(model, above, model.to_grid(above, corner + 0.5 * local))
         gsd = model.gsd(model.octree.level.long()[nodes[row]]).float()
-        rgba = _seen(*sampling.field(samples, directions), gsd)
+        rgba = segment_rgba(*sampling.field(samples, directions), gsd)
         kept = torch.multinomial(rgba[:, 3] + EMPTY_SHARE, PLACES, generator=generator)
         parts.append((torch.full((PLACES,), row), local[kept], rgba[kept], directions[kept]))
     which, local, rgba, directions = (torch.cat(column) for column in zip(*parts, strict=True))
     return which, local, rgba, directions
-
-
-def _seen(sigma: Tensor, rgb: Tensor, gsd: Tensor) -> Tensor:
-    """Premultiplied RGBA [n, 4] of a sample one `gsd` [n] long."""
-    alpha = 1 - torch.exp(-sigma * gsd)
-    return torch.cat([rgb * alpha[:, None], alpha[:, None]], -1)
-
-
-def _at(model: InfNeRF, node: Tensor, local: Tensor) -> PackedSamples:
-    """Samples at places [n, 3] of nodes [n], each on a ray of its own."""
-    zeros, level = torch.zeros(len(node)), model.octree.level.long()[node]
-    return PackedSamples(torch.arange(len(node)), zeros, zeros, local, node, level, level)
 
 
 def _parents(model: InfNeRF, nodes: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from ..models.infnerf import InfNeRF
@@ -11,6 +12,15 @@ from ..models.marching import MarchSettings, PackedSamples
 from ..models.volume import composite
 from ..renderer.kernels import Kernels, KernelsUnavailable
 from ..renderer.sample_kernels import SampleKernels
+
+MAX_SAMPLES_PER_RAY = 768
+MIN_TRANSMITTANCE = 1e-4  # samples that less light reaches get no gradient
+
+
+def samples_at(model: InfNeRF, node: Tensor, local: Tensor) -> PackedSamples:
+    """Samples of no length at grid positions `local` [n, 3] of nodes `node` [n], each on a ray of its own."""
+    zeros, level = torch.zeros(len(node)), model.octree.level.long()[node]
+    return PackedSamples(torch.arange(len(node)), zeros, zeros, local, node, level, level)
 
 
 class Sampling(Protocol):

@@ -15,21 +15,20 @@ import torch
 from torch import Tensor
 
 from ..data.dataset import Dataset
-from ..data.pyramid import ImagePyramid
+from ..data.pyramid import ImagePyramid, RayBatch
 from ..models.checkpoint import Checkpoint, camera_to_entry
 from ..models.infnerf import InfNeRF
-from ..models.marching import MarchSettings, PackedSamples
+from ..models.marching import MarchSettings
 from ..models.octree import lone_root
 from .config import SCALES, StepRecord, TrainerConfig, node_budget
 from .growth import Demand, grown, missing_level, octant_values, octants, planned_growth, shallow
-from .losses import psnr, rgb_loss
+from .loss_terms import total_loss
+from .losses import LossInputs, psnr
 from .occupancy import OccupancyUpdater, over_cubes
 from .optimizer import NodeAdam
 from .point_prior import cells_near_points
-from .sampling import Sampling, make_sampling
+from .sampling import MAX_SAMPLES_PER_RAY, MIN_TRANSMITTANCE, Sampling, make_sampling
 
-MAX_SAMPLES_PER_RAY = 768
-MIN_TRANSMITTANCE = 1e-4  # samples that less light reaches get no gradient
 MIN_COVERAGE = 0.999  # of opaque pixels must see points' cells for points to restrict occupancy
 FINER_SHARE, FINER_LEVELS = 0.3, 4.0  # of rays; levels: see `Trainer.finer`
 REFRESH_EVERY = 16  # steps between occupancy refreshes
@@ -173,19 +172,21 @@ class Trainer:
         """Factor on the learning rates at a fraction of the run: a short warm-up, then exponential decay."""
         return min(1.0, (self.steps_done + 1) / WARM_UP) * self.config.final_rate**fraction
 
-    def render(
-        self, origins: Tensor, directions: Tensor, cones: Tensor, counters: Tensor
-    ) -> tuple[Tensor, PackedSamples]:
-        """Premultiplied RGBA [n, 4] of rays with world `origins`, and their samples; jittered by the step."""
+    def render(self, batch: RayBatch, cones: Tensor, background: Tensor, counters: Tensor) -> LossInputs:
+        """What the losses look at: a batch's rays rendered with `cones` [n], jittered by the step."""
         settings = MarchSettings(frame=self.steps_done + 1)
         samples = self.sampling.march(
-            self.model.to_local(origins), directions, cones, counters, settings, MAX_SAMPLES_PER_RAY
+            self.model.to_local(batch.rays_o), batch.rays_d, cones, counters, settings, MAX_SAMPLES_PER_RAY
         )
-        sigmas, rgb = self.sampling.field(samples, directions)
+        sigmas, rgb = self.sampling.field(samples, batch.rays_d)
         if self.growths and self.steps_done % VOTE_EVERY == 0:
             demand = self.demand
             rgb.register_hook(lambda gradient: demand.add(samples, gradient))
-        return self.sampling.composite(sigmas, rgb, samples, len(cones), MIN_TRANSMITTANCE), samples
+        prediction = self.sampling.composite(sigmas, rgb, samples, len(cones), MIN_TRANSMITTANCE)
+        return LossInputs(
+            prediction, batch, background, "linear", samples, sigmas, rgb, self.model, self.sampling, self.generator,
+            settings.frame, self.pyramid.cameras[0], self.data.points,
+        )  # fmt: skip
 
     def finer(self, n: int) -> Tensor:
         """Factors [n] on the cones: most rays are answered at their own level, some up to FINER_LEVELS below it.
@@ -202,23 +203,25 @@ class Trainer:
         batch = self.pyramid.draw_mixed(n, self.generator)
         counters = torch.randint(1 << 31, (n,), generator=self.generator)
         background = torch.rand(n, 3, generator=self.generator)
-        cones = batch.cones * self.finer(n)
-        prediction, samples = self.render(batch.rays_o, batch.rays_d, cones, counters)
-        loss, error = rgb_loss(prediction, batch.rgba, background, "linear", batch.weight)
+        inputs = self.render(batch, batch.cones * self.finer(n), background, counters)
+        loss, parts = total_loss(inputs, self.config.losses)
         loss.backward()
-        nodes, rate = self.occupancy.count(samples), self.rate(fraction)
+        samples, rate = inputs.samples, self.rate(fraction)
+        nodes = self.occupancy.count(samples)
+        if inputs.nodes:
+            nodes = torch.cat([nodes, *inputs.nodes]).unique()
         self.optimizer.step(nodes, rate, tied=fraction < self.config.tied_share)
         self.keep_schedule(fraction)
         self.steps_done += 1
-        full_size = float(error[: n // 2].mean())  # finest scale first
+        full_size = float(inputs.error.detach()[: n // 2].square().mean(-1).mean())  # finest scale first
         self.running_mse += (full_size - self.running_mse) * 0.03
         wanted = n * self.config.samples_per_step / max(len(samples), 1)
         self.n_rays = int(min(max(wanted, n / 1.3, 256), n * 1.3, 65536))
         if self.steps_done % REFRESH_EVERY == 0:
             self.occupancy.refresh(min(-(-self.model.octree.n_nodes // REFRESH_PARTS), REFRESH_NODES))
-        value = float(loss.detach())
+        values = {name: float(part.detach()) for name, part in parts.items()}
         return StepRecord(
-            self.steps_done, fraction, self.seconds, n, len(samples), len(nodes), value, {"rgb": value},
+            self.steps_done, fraction, self.seconds, n, len(samples), len(nodes), float(loss.detach()), values,
             psnr(self.running_mse), rate, self.rays / max(self.seconds - self.seconds_before, 1e-9),
         )  # fmt: skip
 
