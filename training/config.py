@@ -24,6 +24,7 @@ class TrainerConfig:
     samples_per_step: int = 1 << 18  # rays a step follow from the samples they took last
     max_depth: int = 16  # levels below the root
     octree_growth_schedule: tuple[float, ...] | None = None  # fractions of the run; None: growth only without points
+    octree_prune_schedule: tuple[float, ...] | None = None  # fractions of the run up to 0.8; None: 0.3 and 0.6
     adam: AdamConfig = field(default_factory=AdamConfig)
     final_rate: float = 0.03  # of the initial learning rates, reached exponentially
 
