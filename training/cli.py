@@ -101,6 +101,8 @@ class Train:
     """The largest checkpoint: it bounds the number of nodes."""
     background: Literal["auto", "on", "off"] = "auto"
     """Whether the root also holds the world around its cube; auto: if no image has an alpha channel."""
+    prune: bool = True
+    """Drop nodes that turn out empty or that no image sees, twice during the run."""
     image_gigabytes: Annotated[float | None, arg(metavar="GB")] = None
     """Memory for training images; what does not fit is read again in turn. Default: all stay."""
     loss: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=WEIGHT")] = ()
@@ -138,6 +140,7 @@ class Train:
         config = TrainerConfig(
             self.steps, self.minutes, self.seed, self.downscale, max_depth=self.max_depth,
             max_bytes=round(self.max_megabytes * 1e6), losses=losses,
+            octree_prune_schedule=None if self.prune else (),
             image_bytes=None if self.image_gigabytes is None else round(self.image_gigabytes * 1e9),
         )  # fmt: skip
         background = None if self.background == "auto" else self.background == "on"

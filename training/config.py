@@ -26,6 +26,7 @@ class TrainerConfig:
     max_depth: int = 16  # levels below the root
     coarse_to_fine: bool = True  # a tree that points have planned begins with its coarse levels (training/growth.py)
     octree_growth_schedule: tuple[float, ...] | None = None  # fractions of the run; None: growth only without points
+    octree_prune_schedule: tuple[float, ...] | None = None  # fractions of the run up to 0.8; None: 0.3 and 0.6
     adam: AdamConfig = field(default_factory=AdamConfig)
     tied_share: float = 0.5  # of the run, from its start: all nodes' MLPs step alike (training/optimizer.py)
     losses: LossConfig = field(default_factory=LossConfig)

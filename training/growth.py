@@ -39,6 +39,10 @@ class Demand:
         slot = samples.node[clamped].long() * 8 + octant
         self.votes.view(-1).index_add_(0, slot, gradient[clamped].abs().sum(-1))
 
+    def follow(self, source: Tensor) -> None:
+        """Goes on with a changed tree: node i was `source[i]`, -1 for a new one, which has no votes."""
+        self.votes = torch.where((source >= 0)[:, None], self.votes[source.clamp(min=0)], 0.0)
+
     def choose(self, octree: Octree, room: int, deepest: int) -> tuple[Tensor, Tensor]:
         """The at most `room` free places with most votes, none deeper than `deepest`: `node`, `octant` [k] each."""
         allowed = (octree.children < 0) & (octree.level < deepest)[:, None]

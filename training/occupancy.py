@@ -89,12 +89,16 @@ class OccupancyUpdater:
         self.steps += counts > 0
         return counts.nonzero()[:, 0]
 
+    def warm(self, nodes: Tensor) -> Tensor:
+        """Which of `nodes` [n] have been trained enough to be measured: [n] bool."""
+        return (self.seen[nodes] >= WARM_SAMPLES) & (self.steps[nodes] >= WARM_STEPS)
+
     def refresh(self, n_nodes: int) -> None:
         """Re-measures the next `n_nodes` nodes, in turn."""
         total = self.model.octree.n_nodes
         nodes = torch.arange(self._next, self._next + min(n_nodes, total)) % total
         self._next = int(nodes[-1] + 1) % total
-        nodes = nodes[(self.seen[nodes] >= WARM_SAMPLES) & (self.steps[nodes] >= WARM_STEPS)]
+        nodes = nodes[self.warm(nodes)]
         if len(nodes):
             self.density[nodes] = torch.maximum(self.density[nodes] * DECAY, self._measure(nodes))
             self._write(nodes)
@@ -105,6 +109,20 @@ class OccupancyUpdater:
             measured = torch.stack([self._measure(nodes) for _ in range(rounds)]).amax(0)
             self.density[nodes] = torch.maximum(self.density[nodes] * DECAY**2, measured)
             self._write(nodes)
+
+    def matter(self, nodes: Tensor) -> Tensor:
+        """Cells [n, cells] of `nodes` that hold matter by the running measurement, not dilated; all of a node that is
+        not warm yet."""
+        cells = self.density[nodes] > THRESHOLD
+        if self.allowed is not None:
+            cells &= self.allowed[nodes]
+        return cells | ~self.warm(nodes)[:, None]
+
+    def measure_again(self, nodes: Tensor, rounds: int = 2) -> None:
+        """Puts what `nodes` hold now on top of the running measurement."""
+        for part in nodes.split(16):
+            for _ in range(rounds):
+                self.density[part] = torch.maximum(self.density[part], self._measure(part))
 
     @torch.no_grad()
     def _measure(self, nodes: Tensor) -> Tensor:

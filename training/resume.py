@@ -93,6 +93,8 @@ def _state(trainer: Trainer) -> dict[str, Any]:
         "votes": trainer.demand.votes,
         "growths": list(trainer.growths),
         "planned": list(trainer.planned),
+        "use": trainer.use.state_dict(),
+        "prunes": list(trainer.prunes),
         "generator": trainer.generator.get_state(),
         "pyramid": trainer.pyramid.state(),
         "steps": trainer.steps_done,
@@ -112,6 +114,8 @@ def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.demand.votes = state["votes"]
     trainer.growths = [float(fraction) for fraction in state["growths"]]
     trainer.planned = [float(fraction) for fraction in state["planned"]]
+    trainer.use.load_state_dict(state["use"])
+    trainer.prunes = [float(fraction) for fraction in state["prunes"]]
     trainer.generator.set_state(state["generator"])
     trainer.pyramid.restore(state["pyramid"])
     trainer.steps_done, trainer.n_rays = int(state["steps"]), int(state["n_rays"])

@@ -27,6 +27,7 @@ from .losses import LossInputs, psnr
 from .occupancy import OccupancyUpdater, over_cubes
 from .optimizer import NodeAdam
 from .point_prior import cells_near_points
+from .pruning import Use, prunable, prune_schedule, pruned
 from .sampling import MAX_SAMPLES_PER_RAY, MIN_TRANSMITTANCE, Sampling, make_sampling
 
 MIN_COVERAGE = 0.999  # of opaque pixels must see points' cells for points to restrict occupancy
@@ -35,7 +36,7 @@ REFRESH_EVERY = 16  # steps between occupancy refreshes
 REFRESH_PARTS = 4  # a refresh measures this part of the nodes, ...
 REFRESH_NODES = 32  # ... at most so many, so that its cost does not grow with the tree
 FIRST_LEVELS = 1  # octree levels below the root that a planned tree begins with
-VOTE_EVERY = 4  # steps between batches that vote for growth
+VOTE_EVERY = 4  # steps between batches that vote for growth and count use
 GROWTH_WITHOUT_POINTS = (0.02, 0.04, 0.06, 0.09, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4)  # fractions of the run
 WARM_UP = 50  # steps until the learning rate is whole
 
@@ -91,6 +92,8 @@ class Trainer:
         self.optimizer = NodeAdam(model, config.adam, self.sampling.kernels)
         self.demand = Demand(model.octree)
         self.growths = list(self._growth_schedule())
+        self.use = Use(model.octree.n_nodes)
+        self.prunes = list(prune_schedule(config.octree_prune_schedule))
         self.steps_done = 0
         self.n_rays = 512
         points = has_points(train_set)
@@ -146,7 +149,11 @@ class Trainer:
         self.adopt(model, source, inherited)
 
     def keep_schedule(self, fraction: float) -> None:
-        """Grows the tree where the run is far enough: by a level of the plan, or by what the images ask for."""
+        """Changes the tree where the run is far enough: prunes it, grows it by a level of the plan or by what the
+        images ask for."""
+        if self.prunes and fraction >= self.prunes[0]:  # first, so that growth has the room
+            self.prunes.pop(0)
+            self.prune()
         if self.planned and fraction >= self.planned[0]:
             self.planned.pop(0)
             self.split(*missing_level(self.model.octree, self.plan))
@@ -155,8 +162,17 @@ class Trainer:
             self.growths.pop(0)
             self.grow()
 
+    def prune(self) -> int:
+        """Drops the subtrees that hold nothing or that nobody sees. Returns by how many nodes the tree shrank."""
+        before = self.model.octree.n_nodes
+        tops = prunable(self.model, self.occupancy, self.use.unused(self.optimizer.steps["tables"]))
+        if len(tops):
+            self.adopt(*pruned(self.model, tops), self.occupancy.density[:0])
+        self.use = Use(self.model.octree.n_nodes)
+        return before - self.model.octree.n_nodes
+
     def adopt(self, model: InfNeRF, source: Tensor, inherited: Tensor) -> None:
-        """Goes on with another tree: sampler, occupancy and optimiser state follow the nodes.
+        """Goes on with another tree: sampler, occupancy, optimiser state, votes and use follow the nodes.
 
         `self.model` stays the same object and takes up `model`'s tree and parameters.
         """
@@ -167,6 +183,8 @@ class Trainer:
             allowed = cells_near_points(self.model, torch.from_numpy(self.data.points.xyz))
         self.occupancy.follow(self.model, self.sampling, source, inherited, allowed)
         self.optimizer.follow(self.model, source)
+        self.demand.follow(source)
+        self.use.follow(source)
 
     def rate(self, fraction: float) -> float:
         """Factor on the learning rates at a fraction of the run: a short warm-up, then exponential decay."""
@@ -179,9 +197,10 @@ class Trainer:
             self.model.to_local(batch.rays_o), batch.rays_d, cones, counters, settings, MAX_SAMPLES_PER_RAY
         )
         sigmas, rgb = self.sampling.field(samples, batch.rays_d)
-        if self.growths and self.steps_done % VOTE_EVERY == 0:
-            demand = self.demand
-            rgb.register_hook(lambda gradient: demand.add(samples, gradient))
+        if self.steps_done % VOTE_EVERY == 0:
+            for counted, left in ((self.demand, self.growths), (self.use, self.prunes)):
+                if left:
+                    rgb.register_hook(lambda gradient, add=counted.add: add(samples, gradient))
         prediction = self.sampling.composite(sigmas, rgb, samples, len(cones), MIN_TRANSMITTANCE)
         return LossInputs(
             prediction, batch, background, "linear", samples, sigmas, rgb, self.model, self.sampling, self.generator,
