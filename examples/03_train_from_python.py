@@ -1,6 +1,6 @@
 """From images to pictures in Python: a city, a model, its octree, a training run, a checkpoint, a renderer.
 
-python examples/03_train_from_python.py [--folder OUT] [--steps 400] [--views 40] [--width 160]
+python examples/03_train_from_python.py [--folder OUT] [--steps 600] [--views 60] [--width 160]
 """
 
 import tempfile
@@ -11,22 +11,22 @@ import tyro
 
 from infnerf.data import load_dataset, make_city
 from infnerf.models import InfNeRF, InfNeRFConfig
-from infnerf.renderer import Renderer
+from infnerf.renderer import Renderer, orbit
 from infnerf.training import StepRecord, Trainer, TrainerConfig
 
 
 @dataclass
 class Arguments:
     folder: Path | None = None  # where the city and everything else goes; a temporary one by default
-    steps: int = 400
-    views: int = 40
+    steps: int = 600
+    views: int = 60
     width: int = 160  # px of an image
 
 
 def main(arguments: Arguments) -> None:
     folder = arguments.folder or Path(tempfile.mkdtemp())
-    width = arguments.width
-    make_city(folder / "city", blocks=1, views=arguments.views, size=(width, width * 3 // 4), test_views=2, workers=1)
+    size = arguments.width, arguments.width * 3 // 4
+    make_city(folder / "city", blocks=2, views=arguments.views, size=size, workers=1)
     train_set = load_dataset(folder / "city")
     assert train_set.points is not None  # a city has some
 
@@ -42,14 +42,13 @@ def main(arguments: Arguments) -> None:
     trainer.train(watch)
     trainer.save(folder / "city.pth")
 
-    truth = load_dataset(folder / "city", "test")
     with Renderer.from_checkpoint(folder / "city.pth") as renderer:
-        for name, camera in zip(truth.names, truth.cameras, strict=True):
-            image = renderer.render_image(camera, samples=4)
-            for view in ("rgb", "level", "depth"):
-                image.save_png(folder / f"{Path(name).stem}-{view}.png", view)
-            nearest = image.depth[image.depth > 0].min()
-            print(f"{name}: levels up to {image.level.max():.1f}, the nearest surface at {nearest:.0f} m")
+        image = renderer.render_image(renderer.home_camera(*size), samples=4)
+        for view in ("rgb", "level", "normal"):
+            image.save_png(folder / f"{view}.png", view)
+        levels = image.level[image.color[..., 3] > 0.5]  # of the pixels that show something
+        print(f"seen from {image.depth.max():.0f} m: levels {levels.min():.1f} to {levels.max():.1f}")
+        renderer.render_video(folder / "orbit.mp4", orbit(model.scene, 24, *size), samples=2)
     print(f"{folder / 'city.pth'}: open it with infnerf-view")
 
 

@@ -6,15 +6,18 @@ DATA is a folder of nerfstudio, COLMAP, Blender, LLFF, Multicam or InfNeRF (docs
 is made that has what real ones have: a photograph that is damaged, and no sparse points.
 """
 
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import tyro
+from PIL import Image
 
-from infnerf.data import load_dataset, make_city
-from infnerf.data.convert import convert
+from infnerf.data import load_dataset
 from infnerf.models import InfNeRF, InfNeRFConfig
+from infnerf.renderer import DEMO, Renderer, orbit
 from infnerf.training import StepRecord, Trainer, TrainerConfig
 from infnerf.training.evaluate import evaluate
 
@@ -24,25 +27,43 @@ class Arguments:
     data: tyro.conf.Positional[Path | None] = None
     folder: Path | None = None  # for all that is written; a temporary one by default
     downscale: int = 1  # train on images smaller by this factor
-    steps: int = 400
-    megabytes: float = 4.0  # of the checkpoint: bounds the tree
+    steps: int = 300
+    megabytes: float = 2.0  # of the checkpoint: bounds the tree
+    views: int = 40  # of the small capture, px wide:
+    width: int = 120
 
 
-def make_capture(folder: Path) -> Path:
-    """A city as nerfstudio would have it, with one damaged image and without points."""
-    make_city(folder / "city", blocks=1, views=32, size=(120, 90), test_views=4, workers=1, supersample=2)
-    capture = folder / "capture"
-    convert(folder / "city", capture, to="nerfstudio")
-    damaged = sorted((capture / "images").iterdir())[0]
-    damaged.unlink()
-    damaged.write_bytes(b"not a photograph")
-    (capture / "sparse_pc.ply").unlink()
-    return capture
+def make_capture(folder: Path, views: int, width: int) -> Path:
+    """Photographs of the demo from two heights, with poses as nerfstudio writes them (OpenGL axes); one is damaged."""
+    images = folder / "images"
+    images.mkdir(parents=True)
+    frames = []
+    with Renderer.from_checkpoint(DEMO) as renderer:
+        low, high = (
+            orbit(renderer.model.scene, views // 2, width, width * 3 // 4, elevation=angle) for angle in (25.0, 55.0)
+        )
+        for i, camera in enumerate([*low, *high]):
+            image = renderer.render_image(camera, samples=2)
+            alpha = np.rint(255 * image.color[..., 3]).astype(np.uint8)
+            Image.fromarray(np.dstack([image.picture(), alpha])).save(images / f"{i:03d}.png")
+            pose = camera.c2w @ np.diag([1, -1, -1, 1])
+            frames.append({"file_path": f"images/{i:03d}.png", "transform_matrix": pose.tolist()})
+    (images / "003.png").write_bytes(b"not a photograph")
+    lens = {
+        "fl_x": camera.fx,
+        "fl_y": camera.fy,
+        "cx": camera.cx,
+        "cy": camera.cy,
+        "w": camera.width,
+        "h": camera.height,
+    }
+    (folder / "transforms.json").write_text(json.dumps(lens | {"frames": frames}))
+    return folder
 
 
 def main(arguments: Arguments) -> None:
     folder = arguments.folder or Path(tempfile.mkdtemp())
-    data = arguments.data or make_capture(folder)
+    data = arguments.data or make_capture(folder / "capture", arguments.views, arguments.width)
 
     train_set = load_dataset(data)
     print(f"{len(train_set)} images, first {train_set.names[0]}, {'no' if train_set.points is None else 'with'} points")
@@ -53,9 +74,9 @@ def main(arguments: Arguments) -> None:
 
     config = TrainerConfig(
         steps=arguments.steps, downscale=arguments.downscale, max_bytes=round(arguments.megabytes * 1e6),
-        samples_per_step=1 << 15,
+        samples_per_step=1 << 14,
     )  # fmt: skip
-    trainer = Trainer(InfNeRF(InfNeRFConfig(table_size=1024, resolution=64)), train_set, config)
+    trainer = Trainer(InfNeRF(InfNeRFConfig(table_size=1024, resolution=32)), train_set, config)
     nodes = 0
 
     def watch(record: StepRecord) -> None:
