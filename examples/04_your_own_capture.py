@@ -20,6 +20,7 @@ from infnerf.models import InfNeRF, InfNeRFConfig
 from infnerf.renderer import DEMO, Renderer, orbit
 from infnerf.training import StepRecord, Trainer, TrainerConfig
 from infnerf.training.evaluate import evaluate
+from infnerf.training.run import wants_background
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Arguments:
     downscale: int = 1  # train on images smaller by this factor
     steps: int = 300
     megabytes: float = 2.0  # of the checkpoint: bounds the tree
+    growth: tuple[float, ...] = (0.1, 0.25, 0.4)  # fractions of the run at which the tree grows
     views: int = 40  # of the small capture, px wide:
     width: int = 120
 
@@ -49,14 +51,7 @@ def make_capture(folder: Path, views: int, width: int) -> Path:
             pose = camera.c2w @ np.diag([1, -1, -1, 1])
             frames.append({"file_path": f"images/{i:03d}.png", "transform_matrix": pose.tolist()})
     (images / "003.png").write_bytes(b"not a photograph")
-    lens = {
-        "fl_x": camera.fx,
-        "fl_y": camera.fy,
-        "cx": camera.cx,
-        "cy": camera.cy,
-        "w": camera.width,
-        "h": camera.height,
-    }
+    lens = {"fl_x": camera.fx, "fl_y": camera.fy, "cx": camera.cx, "cy": camera.cy}
     (folder / "transforms.json").write_text(json.dumps(lens | {"frames": frames}))
     return folder
 
@@ -72,11 +67,13 @@ def main(arguments: Arguments) -> None:
     box = train_set.scene["aabb"]
     print(f"scene from {[round(x, 1) for x in box[0]]} to {[round(x, 1) for x in box[1]]} {train_set.scene['unit']}")
 
+    # Photographs show what is far behind the scene, too; cut-out images (with alpha) have nothing there.
+    model = InfNeRF(InfNeRFConfig(table_size=1024, resolution=32, background=wants_background(train_set)))
     config = TrainerConfig(
         steps=arguments.steps, downscale=arguments.downscale, max_bytes=round(arguments.megabytes * 1e6),
-        samples_per_step=1 << 14,
+        samples_per_step=1 << 14, octree_growth_schedule=arguments.growth,
     )  # fmt: skip
-    trainer = Trainer(InfNeRF(InfNeRFConfig(table_size=1024, resolution=32)), train_set, config)
+    trainer = Trainer(model, train_set, config)
     nodes = 0
 
     def watch(record: StepRecord) -> None:

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-<<<<<<< HEAD
-from typing import Annotated, Any, Literal
-=======
-from typing import Annotated
->>>>>>> b712a66 (Add Renderer, the renderer's face in Python, and name what a room offers at its door)
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg, subcommand
 
