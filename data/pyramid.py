@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from .dataset import Dataset
 
 __all__ = [
-    "DEFAULT_FRACTIONS", "ImagePyramid", "RayBatch", "box_average", "box_camera", "linear_to_srgb", "read_image",
-    "srgb_to_linear",
+    "DEFAULT_FRACTIONS", "ImagePyramid", "RayBatch", "box_average", "box_camera", "check_scales", "linear_to_srgb",
+    "read_image", "srgb_to_linear",
 ]  # fmt: skip
 
 DEFAULT_FRACTIONS = (0.55, 0.25, 0.12, 0.08)  # share of a batch's rays per scale, finest first
@@ -90,32 +90,24 @@ class ImagePyramid:
         """Reads every image once. `scales` are factors below the image shrunk by `downscale`, each a multiple of the
         one before. If `budget_bytes` can't hold everything, fine scales hold a working set that rotates.
 
-        The dataset's optional `masks` (an image file or None for each image: zero means no supervision) and `weights`
-        (of each image in the loss) are kept to. Raises `DatasetError` for factors that are not, for an unknown colour
-        space, an image smaller than a pixel of the coarsest scale, a weight that is not a number of at least 0, and as
-        `ImageStore` does.
+        The dataset's `masks` (an image file or None for each image: zero means no supervision) and `weights` (of each
+        image in the loss) are kept to. Raises `DatasetError` as `check_scales` and `ImageStore` do, for an unknown
+        colour space, and for a weight that is not a number of at least 0.
         """
-        _check_factors(scales, downscale, color_space, budget_bytes, rays_per_swap)
+        check_scales(dataset, scales, downscale)
+        _check_options(color_space, budget_bytes, rays_per_swap)
         reader = PixelReader(scales, downscale, color_space)
-        n = len(dataset.cameras)
-        masks = list(getattr(dataset, "masks", None) or [None] * n)
-        weights = list(getattr(dataset, "weights", None) or [1.0] * n)
         cameras: list[list[Camera]] = [[] for _ in scales]
-        for path, camera, weight in zip(dataset.images, dataset.cameras, weights, strict=True):
-            if min(camera.width, camera.height) < reader.step:
-                raise DatasetError(
-                    f"{path}: expected at least {reader.step} pixels on each side for "
-                    f"downscale {downscale} and scale {scales[-1]}, found {camera.width}x{camera.height}"
-                )
+        for path, camera, weight in zip(dataset.images, dataset.cameras, dataset.weights, strict=True):
             if not 0 <= weight < float("inf"):
                 raise DatasetError(f"{path}: expected a weight of at least 0, found {weight}")
             camera = box_camera(camera, downscale)
             for row, ratio in zip(cameras, reader.ratios, strict=True):
                 camera = box_camera(camera, ratio)
                 row.append(camera)
-        files = list(zip(dataset.images, masks, dataset.cameras, strict=True))
+        files = list(zip(dataset.images, dataset.masks, dataset.cameras, strict=True))
         store = ImageStore(files, cameras, reader, budget_bytes, seed, rays_per_swap, report)
-        return cls(scales, cameras, store, color_space, weights)
+        return cls(scales, cameras, store, color_space, dataset.weights)
 
     @property
     def n_images(self) -> int:
@@ -191,12 +183,6 @@ class ImagePyramid:
         """The rays of `draw`, as `rays_at` returns them."""
         return self.rays_at(*self._pick(scale_index, n, generator))
 
-    def sample_mixed(
-        self, n: int, generator: Generator | None = None, fractions: Sequence[float] | None = None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The rays of `draw_mixed`, as `rays_at` returns them."""
-        return self._rays(self._pick_mixed(n, generator, fractions))
-
     def _pick(self, scale_index: int, n: int, generator: Generator | None) -> tuple[int, Tensor, Tensor]:
         self.store.advance(n)
         return self.store.pick(scale_index, n, generator)
@@ -206,37 +192,38 @@ class ImagePyramid:
     ) -> list[tuple[int, Tensor, Tensor]]:
         shares = np.array(DEFAULT_FRACTIONS[: len(self.scales)] if fractions is None else fractions, np.float64)
         if len(shares) != len(self.scales) or not (shares >= 0).all() or shares.sum() <= 0:
-            raise ValueError(
-                f"sample_mixed: expected {len(self.scales)} fractions of at least 0, got {shares.tolist()}"
-            )
+            raise ValueError(f"draw_mixed: expected {len(self.scales)} fractions of at least 0, got {shares.tolist()}")
         edges = np.round(np.concatenate([[0.0], np.cumsum(shares / shares.sum())]) * n).astype(int)
         self.store.advance(n)  # once for all, so that no image leaves memory between a pick and its rays
         return [self.store.pick(s, int(b - a), generator) for s, (a, b) in enumerate(pairwise(edges))]
 
-    def _rays(self, picks: list[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        import torch
-
-        parts = [self.rays_at(*pick) for pick in picks]
-        o, d, cones, rgba = (torch.cat(column) for column in zip(*parts, strict=True))
-        return o, d, cones, rgba
-
     def _batch(self, picks: list[tuple[int, Tensor, Tensor]]) -> RayBatch:
         import torch
 
+        parts = [self.rays_at(*pick) for pick in picks]
+        rays_o, rays_d, cones, rgba = (torch.cat(column) for column in zip(*parts, strict=True))
         image = torch.cat([image for _, image, _ in picks])
         scale = torch.cat([torch.full_like(image, s) for s, image, _ in picks])
-        return RayBatch(*self._rays(picks), image, scale, self.weights.index_select(0, image))
+        return RayBatch(rays_o, rays_d, cones, rgba, image, scale, self.weights.index_select(0, image))
 
 
-def _check_factors(
-    scales: Sequence[int], downscale: int, color_space: str, budget: int | None, rays_per_swap: int
-) -> None:
-    ratios = [b / a for a, b in zip([1, *scales], scales, strict=False)] if 0 not in scales else []
-    if not scales or min(scales) < 1 or downscale < 1 or any(r != int(r) for r in ratios):
+def check_scales(dataset: Dataset, scales: Sequence[int], downscale: int) -> None:
+    """Raises `DatasetError` for scales that can't be made of one another, or of one of the images."""
+    if not scales or min(scales) < 1 or downscale < 1 or any(b % a for a, b in pairwise((1, *scales))):
         raise DatasetError(
-            f"ImagePyramid: expected scales of at least 1, each a multiple of the one before, and "
-            f"downscale at least 1, found {list(scales)} and {downscale}"
+            f"{dataset.path}: expected scales of at least 1, each a multiple of the one before, and downscale at "
+            f"least 1, found {list(scales)} and {downscale}"
         )
+    least = downscale * scales[-1]
+    for path, camera in zip(dataset.images, dataset.cameras, strict=True):
+        if min(camera.width, camera.height) < least:
+            raise DatasetError(
+                f"{path}: expected at least {least} pixels on each side for downscale {downscale} and "
+                f"scale {scales[-1]}, found {camera.width}x{camera.height}"
+            )
+
+
+def _check_options(color_space: str, budget: int | None, rays_per_swap: int) -> None:
     if color_space not in ("linear", "srgb"):
         raise DatasetError(f"ImagePyramid: expected color_space 'linear' or 'srgb', found '{color_space}'")
     if (budget is not None and budget < 1) or rays_per_swap < 1:

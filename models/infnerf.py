@@ -6,7 +6,7 @@ it by tests.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,8 +19,11 @@ from .hash_grid import encode
 from .marching import MarchSettings, PackedSamples, march
 from .mlp import NodeTiles, dense, spherical_harmonics
 from .octree import Octree, build_octree, lone_root
+from .spacing import point_spacing
 
 MAX_LOG_DENSITY = 11.0  # of sigma * gsd; `cuda/scene.cuh` has the same
+OUTLIERS = (0.5, 99.5)  # percentiles: a root cube is around the points between them, ...
+MARGIN = 0.05  # ... and so much of their extent wider on each side
 
 
 def initial_parameters(config: InfNeRFConfig, n_nodes: int, seed: int, spread: float = 1e-4) -> tuple[Tensor, Tensor]:
@@ -48,6 +51,15 @@ def default_scene(octree: Octree) -> dict[str, Any]:
     }
 
 
+class Points(Protocol):
+    """What `build_octree` needs of a point cloud; `data.PointCloud` is one."""
+
+    @property
+    def xyz(self) -> np.ndarray: ...  # [n, 3] world
+    @property
+    def footprint(self) -> np.ndarray: ...  # [n] radius of the surface patch a point stands for, world units
+
+
 class InfNeRF(nn.Module):
     """A model: `octree`, `config`, `scene` (units, box, cameras, colour space) and the parameters.
 
@@ -58,7 +70,7 @@ class InfNeRF(nn.Module):
     >>> model = InfNeRF(InfNeRFConfig(resolution=16, table_size=64))
     >>> model.placed, model.octree.n_nodes
     (False, 1)
-    >>> model.build_octree(np.random.rand(999, 3), np.full(999, 1e-2), max_depth=1).octree.level_counts()
+    >>> model.build_octree(np.random.rand(999, 3), 1e-2, max_depth=1).octree.level_counts()
     [1, 8]
     """
 
@@ -108,8 +120,8 @@ class InfNeRF(nn.Module):
 
     def build_octree(
         self,
-        points: np.ndarray,  # [n, 3] world
-        footprints: np.ndarray,  # [n] radius of the surface patch a point stands for, world units
+        points: Points | np.ndarray,  # [n, 3] world
+        footprints: np.ndarray | float | None = None,  # [n] radius of the surface patch a point stands for, world units
         *,
         corner: np.ndarray | None = None,  # [3] minimum corner of the root; None: around the points
         root_size: float | None = None,
@@ -120,18 +132,31 @@ class InfNeRF(nn.Module):
     ) -> InfNeRF:
         """Places the model: the tree that points ask for (design section 4), with initial parameters. Returns itself.
 
-        Raises `ValueError` where there is no point.
+        A point cloud brings its footprints. Where there are none they are estimated from the points' own spacing
+        (`point_spacing`): the tree is then as fine as the points are dense, which is coarser than the images they were
+        made from. The root cube is around the points, the outermost 0.5 % left out, if it is not given.
+
+        Raises `ValueError` where there is no point, a number that is not finite, or not one footprint a point.
         """
-        points = np.asarray(points, np.float64)
-        if points.ndim != 2 or points.shape[1] != 3 or not len(points):
-            raise ValueError(f"build_octree: points must be [n, 3] with n >= 1, got {list(points.shape)}")
+        if not isinstance(points, np.ndarray) and hasattr(points, "footprint"):
+            points, footprints = points.xyz, points.footprint if footprints is None else footprints
+        xyz = np.asarray(points, np.float64)
+        if xyz.ndim != 2 or xyz.shape[1] != 3 or not len(xyz) or not np.isfinite(xyz).all():
+            raise ValueError(f"build_octree: points must be [n, 3] with n >= 1 and finite, got {list(xyz.shape)}")
         if corner is None or root_size is None:
-            low, high = points.min(axis=0), points.max(axis=0)
-            root_size = float((high - low).max()) * 1.1 + 1e-6
+            low, high = np.percentile(xyz, OUTLIERS, axis=0)
+            root_size = float((high - low).max()) * (1 + 2 * MARGIN) + 1e-6
             corner = np.asarray((low + high) / 2 - root_size / 2)
+        radii = point_spacing(xyz) if footprints is None else np.asarray(footprints, np.float64)
+        if radii.shape not in ((), xyz.shape[:1]) or not (np.isfinite(radii) & (radii > 0)).all():
+            raise ValueError(
+                f"build_octree: footprints must be [{len(xyz)}], one a point, finite and above 0, "
+                f"got {list(radii.shape)}"
+            )
         octree = build_octree(
-            points, np.asarray(footprints), corner, root_size, self.config.resolution, min_points, max_nodes, max_depth
-        )
+            xyz, np.broadcast_to(radii, len(xyz)), corner, root_size, self.config.resolution, min_points, max_nodes,
+            max_depth,
+        )  # fmt: skip
         return self.place(octree, scene)
 
     def place(self, octree: Octree, scene: dict[str, Any] | None = None) -> InfNeRF:
@@ -146,6 +171,12 @@ class InfNeRF(nn.Module):
         """Becomes `other`, a model of the same config: tree and parameters are shared, not copied."""
         self._set(other.octree, other.tables.data, other.mlp.data, other.occupancy, other.scene)
         self.placed = True
+
+    def make_trainable(self) -> InfNeRF:
+        """Gives the model float32 parameters of its own, which learn; a file's are halves, mapped. Returns itself."""
+        tables, mlp = self.tables.data.float(), self.mlp.data.float()
+        self._set(self.octree, tables, mlp, self.occupancy.clone(), self.scene)
+        return self
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> InfNeRF:

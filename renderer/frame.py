@@ -70,14 +70,14 @@ class FrameBuffers:
     node: NDArray[np.int32]  # [H, W] node of the heaviest sample, -1: none
     clamped: NDArray[np.float32]  # [H, W] share of the weight in clamped samples (the tree ends above the level asked)
 
-    @classmethod
-    def allocate(cls, width: int, height: int) -> FrameBuffers:
+    @staticmethod
+    def allocate(width: int, height: int) -> FrameBuffers:
         """Empty buffers: everything 0, no node."""
 
         def zeros(*channels: int) -> NDArray[np.float32]:
             return np.zeros((height, width, *channels), np.float32)
 
-        return cls(
+        return FrameBuffers(
             zeros(4), zeros(), zeros(3), zeros(), zeros(), zeros(), np.full((height, width), -1, np.int32), zeros()
         )
 
@@ -90,8 +90,8 @@ class FrameBuffers:
         return self.color.shape[0]
 
     def channels(self) -> dict[str, NDArray]:
-        """Name -> array, in the order of the fields."""
-        return dict(vars(self))
+        """Name -> array, in the order of CHANNELS."""
+        return {name: getattr(self, name) for name in CHANNELS}
 
 
 CHANNELS = ("color", "depth", "normal", "level", "gsd_ratio", "samples", "node", "clamped")

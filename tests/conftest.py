@@ -1,4 +1,4 @@
-"""What all tests share: what they need of the machine, and a tiny scene.
+"""What all tests share: what they need of the machine, a tiny checkpoint and a tiny city.
 
 A test that needs something which a machine may lack says so by a marker: `@pytest.mark.gpu` (a CUDA device) or
 `@pytest.mark.needs("gl")`, `@pytest.mark.needs("cc")`. It is skipped where that is missing, and fails there if the
@@ -106,6 +106,16 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.pth"
     save_checkpoint(Checkpoint("infnerf", config, octree, field, model.scene), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A city of one block in ten small images, three more for tests. Read-only by agreement."""
+    from infnerf.data.city import make_city
+
+    out = tmp_path_factory.mktemp("city") / "city"
+    make_city(out, blocks=1, views=10, size=(64, 48), seed=3, test_views=3, workers=1, supersample=2)
+    return out
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from infnerf.data.dataset import Dataset
 from infnerf.data.pyramid import RayBatch, srgb_to_linear
 from infnerf.models.camera import Camera, look_at
 
@@ -22,7 +22,7 @@ def make_camera(i: int, size: tuple[int, int] = SIZE, **lens: Any) -> Camera:
     return Camera(pose, 40.0 + i, 41.0, size[0] / 2, size[1] / 2, *size, **lens)
 
 
-def make_data(folder: Path, n: int = N_IMAGES, size: tuple[int, int] = SIZE, **more: Any) -> Any:
+def make_data(folder: Path, n: int = N_IMAGES, size: tuple[int, int] = SIZE, **more: Any) -> Dataset:
     """Image i is red i * 5 everywhere, noise otherwise: a ray's colour tells which image it was read from."""
     rng = np.random.default_rng(3)
     for i in range(n):
@@ -30,7 +30,9 @@ def make_data(folder: Path, n: int = N_IMAGES, size: tuple[int, int] = SIZE, **m
         values[..., 0] = 5 * i
         Image.fromarray(values).save(folder / f"{i:03d}.png", compress_level=1)
     images = [folder / f"{i:03d}.png" for i in range(n)]
-    return SimpleNamespace(images=images, cameras=[make_camera(i, size) for i in range(n)], **more)
+    cameras, names = [make_camera(i, size) for i in range(n)], [image.name for image in images]
+    optional = {"masks": [None] * n, "weights": [1.0] * n} | more
+    return Dataset(folder, "train", cameras, images, names, None, {}, **optional)
 
 
 def write_mask(path: Path, mask: np.ndarray) -> Path:

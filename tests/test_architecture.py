@@ -19,8 +19,8 @@ MAY_IMPORT = {
     "data": {"models"},
     "models": set(),
 }
-#: data knows nothing of models but their geometry.
-GEOMETRY = {"infnerf.models.camera", "infnerf.models.lens", "infnerf.models.octree"}
+#: data knows nothing of models but their geometry (and how a package names what it has).
+GEOMETRY = {"infnerf.models.camera", "infnerf.models.lens", "infnerf.models.octree", "infnerf.models.lazy"}
 MAX_LINES = 400
 
 

@@ -359,19 +359,19 @@ def test_rays_equal_the_cameras_own(scene: Path) -> None:
 
 def test_random_rays_repeat_and_reach_everything(scene: Path) -> None:
     pyramid = ImagePyramid.load(load_dataset(scene))
-    first = pyramid.sample_mixed(1000, torch.Generator().manual_seed(1))
-    again = pyramid.sample_mixed(1000, torch.Generator().manual_seed(1))
-    other = pyramid.sample_mixed(1000, torch.Generator().manual_seed(2))
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not torch.equal(first[1], other[1])
-    assert [tuple(t.shape) for t in first] == [(1000, 3), (1000, 3), (1000,), (1000, 4)]
-    np.testing.assert_allclose(first[1].norm(dim=1), 1, atol=1e-6)
+    first = pyramid.draw_mixed(1000, torch.Generator().manual_seed(1))
+    again = pyramid.draw_mixed(1000, torch.Generator().manual_seed(1))
+    other = pyramid.draw_mixed(1000, torch.Generator().manual_seed(2))
+    assert all(torch.equal(a, b) for a, b in zip(vars(first).values(), vars(again).values(), strict=True))
+    assert not torch.equal(first.rays_d, other.rays_d)
+    assert [tuple(t.shape) for t in vars(first).values()] == [(1000, 3), (1000, 3), (1000,), (1000, 4)] + [(1000,)] * 3
+    np.testing.assert_allclose(first.rays_d.norm(dim=1), 1, atol=1e-6)
     # the coarsest scale of 24 x 16 has 6 pixels an image and 2 of the odd one: all of them turn up
     rays = pyramid.sample_rays(3, 500, torch.Generator().manual_seed(0))
     assert len(torch.unique((rays[1] * 1e4).round(), dim=0)) == 6 + 2 + 6
-    assert len(torch.unique(pyramid.sample_mixed(500, fractions=(0, 0, 0, 1))[2])) <= 14
+    assert len(torch.unique(pyramid.draw_mixed(500, fractions=(0, 0, 0, 1)).cones)) <= 14
     with pytest.raises(ValueError, match=r"expected 4 fractions of at least 0, got \[1.0\]"):
-        pyramid.sample_mixed(10, fractions=(1,))
+        pyramid.draw_mixed(10, fractions=(1,))
 
 
 def test_downscale_and_colour_space(scene: Path) -> None:

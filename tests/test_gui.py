@@ -94,7 +94,7 @@ def test_the_window_goes_on_while_a_scene_loads_and_the_newest_wins(viewer: Harn
 
 
 def test_a_real_checkpoint_is_shown_as_headless_work_shows_it(viewer: Harness, tiny_checkpoint: Path) -> None:
-    from infnerf.renderer.offline import open_scene
+    from infnerf.renderer.renderer import Renderer
     from infnerf.viewer.scene import open_checkpoint
 
     app, opener = viewer.app, viewer.app.session.opener
@@ -108,9 +108,8 @@ def test_a_real_checkpoint_is_shown_as_headless_work_shows_it(viewer: Harness, t
         assert scene is not None
         assert scene.memory_bytes == scene.node_bytes * scene.model.octree.n_nodes
         camera = snapshot.view.camera.resized(snapshot.width, snapshot.height)
-        with open_scene(tiny_checkpoint, scene.executor.name) as headless:
-            buffers, _ = headless.render(camera, samples=app.state.max_frames)
-            expected = headless.picture(buffers, camera)
+        with Renderer.from_checkpoint(tiny_checkpoint, scene.executor.name) as headless:
+            expected = headless.render_image(camera, app.state.max_frames).picture()
         assert np.abs(pixels.astype(int) - expected).max() <= 1
     finally:
         app.session.opener, app.state.resolution = opener, QUICK["resolution"]

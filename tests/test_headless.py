@@ -18,10 +18,10 @@ from PIL import Image
 from infnerf.renderer.accumulate import render_accumulated
 from infnerf.renderer.cliutil import Interrupted
 from infnerf.renderer.frame import RenderRequest
-from infnerf.renderer.offline import open_scene
-from infnerf.renderer.paths import home_camera
 from infnerf.renderer.pngmeta import read_metadata
+from infnerf.renderer.renderer import Renderer
 from infnerf.renderer.resolve import VIEW_MODES, ResolveSettings, resolve
+from infnerf.renderer.video import VideoWriter
 from infnerf.viewer import cli, headless
 from infnerf.viewer.headless import HeadlessJob
 
@@ -80,10 +80,10 @@ def test_a_still_is_the_accumulated_view_through_the_resolve_step(
     out = tmp_path / "still.png"
     arguments = [str(tiny_checkpoint), "--screenshot", str(out), "--view", mode, "--size", "48x32", "--samples", "2"]
     assert cli.main(arguments) == 0
-    with open_scene(tiny_checkpoint) as scene:
-        camera = home_camera(scene.model.scene, scene.checkpoint.view, *SIZE)
-        buffers, _ = render_accumulated(scene.executor, RenderRequest(camera), 2)
-        expected = resolve(buffers, ResolveSettings.for_model(scene.model, mode, camera.position))
+    with Renderer.from_checkpoint(tiny_checkpoint) as renderer:
+        camera = renderer.home_camera(*SIZE)
+        buffers, _ = render_accumulated(renderer.executor, RenderRequest(camera), 2)
+        expected = resolve(buffers, ResolveSettings.for_model(renderer.model, mode, camera.position))
     np.testing.assert_array_equal(np.asarray(Image.open(out)), expected)
 
 
@@ -133,15 +133,15 @@ def test_an_interrupted_video_keeps_its_frames(
 ) -> None:
     out = tmp_path / "cut.mp4"
     job = HeadlessJob(tiny_checkpoint, frames=9, video_size=(32, 18), video_samples=1, record=out)
-    write, written = headless.VideoWriter.write, []
+    write, written = VideoWriter.write, []
 
-    def interrupting(self: headless.VideoWriter, image: np.ndarray) -> None:
+    def interrupting(self: VideoWriter, image: np.ndarray) -> None:
         if len(written) == 3:
             raise KeyboardInterrupt
         written.append(image)
         write(self, image)
 
-    monkeypatch.setattr(headless.VideoWriter, "write", interrupting)
+    monkeypatch.setattr(VideoWriter, "write", interrupting)
     with pytest.raises(Interrupted, match=r"cut\.mp4 keeps the first 3 of 9 frames"):
         headless.run_headless(job)
     assert frames_in(out) == 3
@@ -175,30 +175,30 @@ def test_an_automatic_job_fits_its_budget(tiny_checkpoint: Path, monkeypatch: py
     """Slow machines get smaller videos and fewer samples, fast ones what was asked for."""
     job = headless.automatic(HeadlessJob(tiny_checkpoint), fit=True)
     assert (job.screenshot, job.record, job.fit) == (headless.STILL, headless.VIDEO, True)
-    with open_scene(tiny_checkpoint) as scene:
+    with Renderer.from_checkpoint(tiny_checkpoint) as renderer:
         per_pixel = 0.0
         monkeypatch.setattr(headless, "frame_seconds", lambda _s, camera, _b: per_pixel * camera.width * camera.height)
         per_pixel = 1e-9
-        fast = headless.fitted(scene, job)
+        fast = headless.fitted(renderer, job)
         per_pixel = 1e-5
-        slow = headless.fitted(scene, job)
+        slow = headless.fitted(renderer, job)
     assert (fast.video_size, fast.frames, fast.samples) == ((640, 360), headless.MOST_FRAMES, 16)
     assert (slow.video_size, slow.frames, slow.samples) == ((202, 112), headless.LEAST_FRAMES, 1)
 
 
 def test_the_estimate_of_a_frames_time_is_of_the_whole_frame(tiny_checkpoint: Path) -> None:
-    with open_scene(tiny_checkpoint) as scene:
+    with Renderer.from_checkpoint(tiny_checkpoint) as renderer:
         rows: list[int] = []
 
         class Counting:
             def render(self, request: RenderRequest, _: object) -> None:
                 rows.append(request.bounds[3] - request.bounds[1])
 
-        scene.executor.close()
-        scene.executor = Counting()  # type: ignore[assignment]
-        camera = home_camera(scene.model.scene, None, 64, 64)
-        assert headless.frame_seconds(scene, camera, 0.0) > 0
-        scene.executor = type("Closed", (), {"close": lambda _: None})()
+        renderer.executor.close()
+        renderer.executor = Counting()  # type: ignore[assignment]
+        camera = renderer.home_camera(64, 64)
+        assert headless.frame_seconds(renderer, camera, 0.0) > 0
+        renderer.executor = type("Closed", (), {"close": lambda _: None})()
     assert rows == [2] * 5  # a warm-up and four bands
 
 

@@ -5,41 +5,17 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from small_runs import SMALL, config, trainer_of
 
-from infnerf.data.city import make_city
-from infnerf.data.dataset import DatasetError, load_dataset
+from infnerf.data.dataset import DatasetError
 from infnerf.models.checkpoint import load_checkpoint
-from infnerf.models.config import InfNeRFConfig
-from infnerf.models.infnerf import InfNeRF
-from infnerf.training.config import TrainerConfig
 from infnerf.training.resume import restore_state, resume_path, save_state
 from infnerf.training.run import train
 from infnerf.training.trainer import Trainer
-
-SMALL = InfNeRFConfig(
-    n_grid_levels=3, table_size=256, base_resolution=4, resolution=16, hidden_dim=16, occupancy_resolution=8
-)
-
-
-@pytest.fixture(scope="module")
-def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("city") / "city"
-    make_city(out, blocks=1, views=6, size=(48, 32), seed=4, test_views=2, workers=1, supersample=1)
-    return out
-
-
-def config(**changes: object) -> TrainerConfig:
-    base = TrainerConfig(samples_per_step=1 << 12, max_bytes=400_000, steps=40)
-    return replace(base, **changes)  # type: ignore[arg-type]
-
-
-def trainer_of(city: Path, **changes: object) -> Trainer:
-    return Trainer(InfNeRF(SMALL), load_dataset(city), config(**changes))
 
 
 def steps(trainer: Trainer, first: int, last: int) -> Trainer:

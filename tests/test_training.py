@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from infnerf.data.city import make_city
 from infnerf.data.dataset import DatasetError, load_dataset
 from infnerf.models.checkpoint import load_checkpoint
 from infnerf.models.config import InfNeRFConfig
@@ -28,13 +27,6 @@ from infnerf.training.trainer import Trainer, place_model
 SMALL = InfNeRFConfig(
     n_grid_levels=4, table_size=1024, base_resolution=4, resolution=32, hidden_dim=16, occupancy_resolution=16
 )
-
-
-@pytest.fixture(scope="module")
-def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("city") / "city"
-    make_city(out, blocks=1, views=10, size=(64, 48), seed=3, test_views=3, workers=1, supersample=2)
-    return out
 
 
 def config(**changes: object) -> TrainerConfig:

@@ -1,1 +1,18 @@
 """Making models: trainer, losses, and the `infnerf` command line."""
+
+from typing import TYPE_CHECKING
+
+from ..models.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .config import StepRecord as StepRecord
+    from .config import TrainerConfig as TrainerConfig
+    from .optimizer import AdamConfig as AdamConfig
+    from .trainer import Trainer as Trainer
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        config=("StepRecord", "TrainerConfig"),
+        optimizer=("AdamConfig",),
+        trainer=("Trainer",),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg, subcommand
 
@@ -14,7 +14,6 @@ from ..renderer.cliutil import (
     ExecutorName,
     UsageError,
     ViewMode,
-    camera_json,
     check_output,
     check_range,
     parse_arguments,
@@ -23,7 +22,6 @@ from ..renderer.cliutil import (
     read_camera,
     run_command,
     say,
-    whole_file,
 )
 from .cli_common import check_file, write_json
 from .convert_cli import Convert
@@ -179,20 +177,16 @@ class Render:
         check_output(self.out)
         check_file(self.checkpoint)
         camera = read_camera(self.camera)
-        import numpy as np
+        from ..renderer.renderer import Renderer
 
-        from ..renderer.offline import open_scene
-        from ..renderer.pngmeta import save_png
-
-        with open_scene(self.checkpoint, self.executor) as scene, progress_bar("render", self.samples) as advance:
-            buffers, stats = scene.render(camera, self.samples, progress=lambda done: advance(done, ""))
+        with Renderer.from_checkpoint(self.checkpoint, self.executor) as renderer:
+            with progress_bar("render", self.samples) as advance:
+                image = renderer.render_image(camera, self.samples, progress=lambda done: advance(done, ""))
             if suffix == ".png":
-                save_png(self.out, scene.picture(buffers, camera, self.view), {"camera": camera_json(camera)})
+                image.save_png(self.out, self.view)
             else:
-                channels: dict[str, Any] = {name: c.astype(np.float32) for name, c in buffers.channels().items()}
-                with whole_file(self.out) as temporary:
-                    np.savez_compressed(temporary, **channels)
-        say(f"wrote {self.out} ({stats.samples / 1e6:.1f} M samples, executor {scene.executor.name})")
+                image.save_npz(self.out)
+        say(f"wrote {self.out} ({image.stats.samples / 1e6:.1f} M samples, executor {renderer.executor.name})")
         return 0
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..data.dataset import Dataset, DatasetError, load_dataset
 from ..data.masks import box_all, coverage
-from ..data.pyramid import box_average, box_camera, read_image
+from ..data.pyramid import box_average, box_camera, check_scales, read_image
 from ..models.camera import Camera
 from ..models.infnerf import InfNeRF
 from ..renderer.accumulate import render_accumulated
@@ -138,26 +138,10 @@ def open_split(data: Path | str, split: str, scene: dict[str, Any]) -> tuple[Dat
     return dataset, [*dataset.warnings, *note]
 
 
-def check_scales(dataset: Dataset, scales: Sequence[int], downscale: int) -> None:
-    """Raises `DatasetError` for scales that can't be made of one another, or of one of the images."""
-    if not scales or min(scales) < 1 or downscale < 1 or any(b % a for a, b in pairwise((1, *scales))):
-        raise DatasetError(
-            f"evaluate: expected scales of at least 1, each a multiple of the one before, and downscale at least 1, "
-            f"found {list(scales)} and {downscale}"
-        )
-    least = downscale * scales[-1]
-    for path, camera in zip(dataset.images, dataset.cameras, strict=True):
-        if min(camera.width, camera.height) < least:
-            raise DatasetError(
-                f"{path}: expected at least {least} pixels on each side for downscale {downscale} and "
-                f"scale {scales[-1]}, found {camera.width}x{camera.height}"
-            )
-
-
 def _views(dataset: Dataset, scales: Sequence[int], downscale: int, color_space: str) -> Iterator[View]:
     """One image after the other: a capture may be larger than memory."""
-    masks = list(getattr(dataset, "masks", None) or [None] * len(dataset))
-    for name, path, camera, mask in zip(dataset.names, dataset.images, dataset.cameras, masks, strict=True):
+    views = zip(dataset.names, dataset.images, dataset.cameras, dataset.masks, strict=True)
+    for name, path, camera, mask in views:
         counts = coverage(camera, mask)
         image, camera = box_average(read_image(path, color_space), downscale), box_camera(camera, downscale)
         view = View(name, [], [], [])

@@ -6,8 +6,10 @@ perturbed by 2**u, u uniform in [-0.5, 0.5] (InfNeRF, section 3), so that neighb
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,8 @@ from torch import Tensor
 
 from ..data.dataset import Dataset
 from ..data.pyramid import ImagePyramid, RayBatch
-from ..models.checkpoint import Checkpoint, camera_to_entry
-from ..models.infnerf import InfNeRF
+from ..models.checkpoint import Checkpoint, camera_to_entry, save_checkpoint
+from ..models.infnerf import InfNeRF, default_scene
 from ..models.marching import MarchSettings
 from ..models.octree import lone_root
 from .config import SCALES, StepRecord, TrainerConfig, node_budget
@@ -28,6 +30,7 @@ from .occupancy import OccupancyUpdater, over_cubes
 from .optimizer import NodeAdam
 from .point_prior import cells_near_points
 from .pruning import Use, prunable, prune_schedule, pruned
+from .resume import restore_state, resume_path, save_state
 from .sampling import MAX_SAMPLES_PER_RAY, MIN_TRANSMITTANCE, Sampling, make_sampling
 
 MIN_COVERAGE = 0.999  # of opaque pixels must see points' cells for points to restrict occupancy
@@ -69,11 +72,13 @@ def scene_of(data: Dataset) -> dict[str, Any]:
 
 
 class Trainer:
-    """One training run: `train()`, or `step()` as often as wanted, then `checkpoint()`."""
+    """One training run: `train()`, or `step()` as often as wanted, then `save(path)` or `checkpoint()`."""
 
-    def __init__(self, model: InfNeRF, train_set: Dataset, config: TrainerConfig) -> None:
-        """A model that was not placed yet takes the tree that the data ask for."""
-        self.config, self.data, self.model = config, train_set, model
+    def __init__(self, model: InfNeRF, train_set: Dataset, config: TrainerConfig | None = None) -> None:
+        """A model that was not placed yet takes the tree that the data ask for, and one that knows nothing of its scene
+        what the data tell of it. Without a config a run takes 20 minutes."""
+        self.config = config = config or TrainerConfig(minutes=20)
+        self.data, self.model = train_set, model
         torch.manual_seed(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.pyramid = ImagePyramid.load(
@@ -81,6 +86,10 @@ class Trainer:
         )
         if not model.placed:
             place_model(model, train_set, config)
+        elif model.scene == default_scene(model.octree):
+            model.scene = model.scene | scene_of(train_set)
+        if not model.tables.requires_grad:
+            model.make_trainable()
         self.plan, self.planned = model.octree, list[float]()  # the tree to come, and when its levels do
         if model.fresh and config.coarse_to_fine:
             model.place(shallow(self.plan, FIRST_LEVELS), model.scene)
@@ -216,8 +225,10 @@ class Trainer:
         chosen = torch.rand(n, generator=self.generator) < FINER_SHARE
         return torch.exp2(-FINER_LEVELS * torch.rand(n, generator=self.generator) * chosen)
 
-    def step(self, fraction: float) -> StepRecord:
-        """One optimiser step, at `fraction` of the whole run."""
+    def step(self, fraction: float | None = None) -> StepRecord:
+        """One optimiser step, at `fraction` of the whole run; None: as far as the config's `steps` or `minutes` are."""
+        if fraction is None:
+            fraction = self.config.fraction(self.steps_done, self.seconds)
         n = self.n_rays
         batch = self.pyramid.draw_mixed(n, self.generator)
         counters = torch.randint(1 << 31, (n,), generator=self.generator)
@@ -271,3 +282,16 @@ class Trainer:
         notes = {"step": self.steps_done, "seed": self.config.seed, "downscale": self.config.downscale}
         field = {"tables": tables, "mlp": mlp, "occupancy": model.occupancy.clone()}
         return Checkpoint("infnerf", model.config, model.octree, field, model.scene, {}, notes)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the checkpoint, and beside it (`path` + ".resume") what `resume` goes on from; each whole or not at
+        all. Raises `CheckpointError` or `CommandError` where that fails."""
+        save_checkpoint(self.checkpoint(), path)
+        save_state(self, resume_path(Path(path)))
+
+    def resume(self, path: str | os.PathLike[str]) -> None:
+        """Goes on with the run that `save(path)` left: same model config, data and trainer config, bit for bit.
+
+        Raises `DatasetError` for a file that is missing, damaged or of another run.
+        """
+        restore_state(self, resume_path(Path(path)))

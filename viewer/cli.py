@@ -134,7 +134,7 @@ def _refuse_headless_flags(arguments: Arguments) -> None:
 
 
 def _checkpoints(arguments: Arguments) -> tuple[Path, ...]:
-    from ..renderer.offline import DEMO
+    from ..renderer.renderer import DEMO
 
     if not arguments.checkpoints and not DEMO.is_file():
         raise CommandError(f"the demo scene is not installed ({DEMO} is missing); name a CHECKPOINT")

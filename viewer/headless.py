@@ -9,17 +9,14 @@ from pathlib import Path
 from ..models.camera import Camera
 from ..renderer.cliutil import (
     Interrupted,
-    camera_json,
     check_output,
     progress_bar,
     read_camera,
     say,
 )
 from ..renderer.frame import FrameBuffers, RenderRequest
-from ..renderer.offline import OpenScene, open_scene
-from ..renderer.paths import home_camera, make_path
-from ..renderer.pngmeta import save_png
-from ..renderer.video import VideoWriter
+from ..renderer.paths import make_path
+from ..renderer.renderer import Renderer
 
 VIDEO, STILL = Path("infnerf-view.mp4"), Path("infnerf-view.png")
 VIDEO_BUDGET, STILL_BUDGET = 40.0, 10.0  # s of an automatic run; with loading about a minute in all
@@ -50,64 +47,69 @@ class HeadlessJob:
 
 
 def run_headless(job: HeadlessJob) -> int:
-    """Does the job and says what it wrote. Raises `CommandError` and the errors of `open_scene`."""
+    """Does the job and says what it wrote. Raises `CommandError` and the errors of `Renderer.from_checkpoint`."""
     for path in (job.screenshot, job.record):
         if path is not None and path.suffix:
             check_output(path)  # refuses a folder that isn't there now, not after a minute of rendering
     start = time.perf_counter()
-    with open_scene(job.checkpoint, job.executor) as scene:
+    with Renderer.from_checkpoint(job.checkpoint, job.executor) as renderer:
         took = time.perf_counter() - start
-        nodes = scene.model.octree.n_nodes
-        say(f"{job.checkpoint.name}: {nodes} nodes, opened in {took:.1f} s; executor {scene.reason}")
+        nodes = renderer.model.octree.n_nodes
+        say(f"{job.checkpoint.name}: {nodes} nodes, opened in {took:.1f} s; executor {renderer.reason}")
         if job.fit:
-            job = fitted(scene, job)
+            job = fitted(renderer, job)
         if job.screenshot is not None:
-            take_still(scene, job, job.screenshot)
+            take_still(renderer, job, job.screenshot)
         if job.record is not None:
-            record_video(scene, job, job.record)
+            record_video(renderer, job, job.record)
     return 0
 
 
-def take_still(scene: OpenScene, job: HeadlessJob, out: Path) -> None:
+def take_still(renderer: Renderer, job: HeadlessJob, out: Path) -> None:
     """One converged view as a PNG, its pose in the text chunk `camera` (the JSON that `--camera` reads)."""
-    camera = still_camera(scene, job)
+    camera = still_camera(renderer, job)
     with progress_bar("still", job.samples) as advance:
-        buffers, _ = scene.render(camera, job.samples, job.lod_bias, progress=lambda done: advance(done, ""))
-    save_png(out, scene.picture(buffers, camera, job.view, job.exposure), {"camera": camera_json(camera)})
+        image = renderer.render_image(camera, job.samples, job.lod_bias, lambda done: advance(done, ""))
+    image.save_png(out, job.view, job.exposure)
     say(f"wrote {out} ({camera.width}x{camera.height}, {job.view}, {job.samples} samples)")
 
 
-def still_camera(scene: OpenScene, job: HeadlessJob) -> Camera:
+def still_camera(renderer: Renderer, job: HeadlessJob) -> Camera:
     """The camera of `--camera` at the size asked for, else where the viewer would start."""
     if job.camera is not None:
         return read_camera(job.camera, job.size)
-    return home_camera(scene.model.scene, scene.checkpoint.view, *job.size)
+    return renderer.home_camera(*job.size)
 
 
-def record_video(scene: OpenScene, job: HeadlessJob, out: Path) -> None:
+def record_video(renderer: Renderer, job: HeadlessJob, out: Path) -> None:
     """A camera path as a video or a folder of PNGs. Ctrl-C keeps the frames so far and raises `Interrupted`."""
     (width, height), frames = job.video_size or job.size, job.frames
-    cameras = make_path(job.path, scene.model.scene, frames, width, height)
-    writer = VideoWriter(out, width, height, job.fps)
+    cameras = make_path(job.path, renderer.model.scene, frames, width, height)
+    kept = 0
     try:
-        with writer, progress_bar(f"{job.path}, {width}x{height}", frames) as advance:
-            for camera in cameras:
-                buffers, _ = scene.render(camera, job.video_samples, job.lod_bias)
-                writer.write(scene.picture(buffers, camera, job.view, job.exposure))
-                advance(writer.frames, f"frame {writer.frames}/{frames}")
+        with progress_bar(f"{job.path}, {width}x{height}", frames) as advance:
+
+            def report(written: int) -> None:
+                nonlocal kept
+                kept = written
+                advance(written, f"frame {written}/{frames}")
+
+            video = renderer.render_video(
+                out, cameras, job.video_samples, job.view, job.fps, job.lod_bias, job.exposure, report
+            )
     except KeyboardInterrupt:
-        kept = f"{out} keeps the first {writer.frames} of {frames} frames" if writer.frames else "nothing was written"
-        raise Interrupted(f"stopped by Ctrl-C; {kept}") from None
-    say(f"wrote {out} ({frames} frames of {width}x{height} at {job.fps:g}/s, {job.path}, {writer.codec})")
+        what = f"{out} keeps the first {kept} of {frames} frames" if kept else "nothing was written"
+        raise Interrupted(f"stopped by Ctrl-C; {what}") from None
+    say(f"wrote {out} ({frames} frames of {width}x{height} at {job.fps:g}/s, {job.path}, {video.codec})")
 
 
-def fitted(scene: OpenScene, job: HeadlessJob) -> HeadlessJob:
+def fitted(renderer: Renderer, job: HeadlessJob) -> HeadlessJob:
     """The job with the video's size, its frames and the still's samples as fit the budgets on this machine."""
-    samples = int(STILL_BUDGET / frame_seconds(scene, still_camera(scene, job), job.lod_bias))
+    samples = int(STILL_BUDGET / frame_seconds(renderer, still_camera(renderer, job), job.lod_bias))
     width, height = job.video_size or job.size
     while True:
-        camera = make_path(job.path, scene.model.scene, 1, width, height)[0]
-        frames = int(VIDEO_BUDGET / (frame_seconds(scene, camera, job.lod_bias) * job.video_samples))
+        camera = make_path(job.path, renderer.model.scene, 1, width, height)[0]
+        frames = int(VIDEO_BUDGET / (frame_seconds(renderer, camera, job.lod_bias) * job.video_samples))
         smaller = (width * 3 // 8 * 2, height * 3 // 8 * 2)  # three quarters, even
         if frames >= LEAST_FRAMES or smaller[1] < SMALLEST_HEIGHT:
             break
@@ -120,7 +122,7 @@ def fitted(scene: OpenScene, job: HeadlessJob) -> HeadlessJob:
     )
 
 
-def frame_seconds(scene: OpenScene, camera: Camera, lod_bias: float) -> float:
+def frame_seconds(renderer: Renderer, camera: Camera, lod_bias: float) -> float:
     """An estimate of one frame's time from four bands of it, an eighth in all.
 
     A smaller frame would mislead: its wider cones take coarser levels and fewer steps.
@@ -129,10 +131,11 @@ def frame_seconds(scene: OpenScene, camera: Camera, lod_bias: float) -> float:
     rows = max(1, camera.height // 32)
     tops = [camera.height * k // 8 for k in (1, 3, 5, 7)]
     bands = [(0, top, camera.width, min(top + rows, camera.height)) for top in tops]
-    scene.executor.render(RenderRequest(camera, region=bands[0], lod_bias=lod_bias), buffers)  # first: files are read
+    requests = [RenderRequest(camera, region=band, lod_bias=lod_bias) for band in bands]
+    renderer.executor.render(requests[0], buffers)  # first: files are read
     start = time.perf_counter()
-    for band in bands:
-        scene.executor.render(RenderRequest(camera, region=band, lod_bias=lod_bias), buffers)
+    for request in requests:
+        renderer.executor.render(request, buffers)
     share = sum(y1 - y0 for _, y0, _, y1 in bands) / camera.height
     return max(time.perf_counter() - start, 1e-6) / share
 

@@ -126,19 +126,21 @@ class LoadedScene:
 
 def open_checkpoint(path: Path, executor: str) -> LoadedScene:
     """The `Opener` of the real program; slow (torch), so it runs in the worker's thread."""
-    from ..renderer.offline import open_scene
+    from ..models.checkpoint import load_checkpoint
+    from ..renderer.renderer import Renderer
 
-    opened = open_scene(path, executor)
+    checkpoint = load_checkpoint(path)
+    renderer = Renderer.from_checkpoint(checkpoint, executor)
     scene = LoadedScene(
         path=Path(path),
-        model=opened.model,
-        executor=BackgroundExecutor(opened.executor),
-        reason=opened.reason,
-        view=opened.checkpoint.view,
-        backend=opened.checkpoint.backend,
+        model=renderer.model,
+        executor=BackgroundExecutor(renderer.executor),
+        reason=renderer.reason,
+        view=checkpoint.view,
+        backend=checkpoint.backend,
         file_bytes=Path(path).stat().st_size,
-        n_parameters=opened.model.n_parameters,
-        node_bytes=opened.model.node_bytes,
+        n_parameters=renderer.model.n_parameters,
+        node_bytes=renderer.model.node_bytes,
     )
     _ = scene.level_counts, scene.levels, scene.boxes  # here, so that the window's thread never waits for them
     return scene

@@ -1,0 +1,47 @@
+"""Every example runs as its docstring says, small."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+#: example -> arguments that keep it short, and what it must print and write into OUT
+EXAMPLES = {
+    "00_render_a_view": (["MODEL", "OUT/view.png"], "samples, cpu", ["view.png"]),
+    "01_levels_of_a_view": (["MODEL"], "samples per level", []),
+    "02_every_view_mode": (["MODEL", "OUT", "32x20"], "8 pictures in", ["aerial-gsd.png"]),
+    "03_train_from_python": (
+        ["--folder", "OUT", "--steps", "3", "--views", "4", "--width", "24"], "open it with infnerf-view",
+        ["city.pth", "level.png", "orbit.mp4"],
+    ),
+    "04_your_own_capture": (
+        ["--folder", "OUT", "--steps", "6", "--views", "10", "--width", "24", "--growth", "0.3", "--megabytes", "0.3"],
+        "skipped 1 missing or unreadable", ["capture.pth", "eval/0000_images_000_scale1.png"],
+    ),
+}  # fmt: skip
+
+
+def test_all_examples_are_here(repository: Path) -> None:
+    assert sorted(path.stem for path in (repository / "examples").glob("*.py")) == sorted(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs(
+    name: str,
+    repository: Path,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments, printed, written = EXAMPLES[name]
+    example = repository / "examples" / f"{name}.py"
+    filled = [a.replace("MODEL", str(tiny_checkpoint)).replace("OUT", str(tmp_path)) for a in arguments]
+    monkeypatch.setattr(sys, "argv", [str(example), *filled])
+    runpy.run_path(str(example), run_name="__main__")
+    assert printed in capsys.readouterr().out
+    for file in written:
+        assert (tmp_path / file).stat().st_size > 0, file
