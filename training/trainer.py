@@ -185,6 +185,7 @@ class Trainer:
         loss, error = rgb_loss(prediction, batch.rgba, background, "linear", batch.weight)
         loss.backward()
         nodes, rate = self.occupancy.count(samples), self.rate(fraction)
+        active = torch.bincount(self.model.octree.level[nodes]).tolist()  # before the tree grows
         self.optimizer.step(nodes, rate)
         if self.growths and fraction >= self.growths[0]:
             self.growths.pop(0)
@@ -200,6 +201,7 @@ class Trainer:
         return StepRecord(
             self.steps_done, fraction, self.seconds, n, len(samples), len(nodes), value, {"rgb": value},
             psnr(self.running_mse), rate, self.rays / max(self.seconds - self.seconds_before, 1e-9),
+            tuple(active),
         )  # fmt: skip
 
     def train(
@@ -221,11 +223,10 @@ class Trainer:
         return self.model
 
     def checkpoint(self) -> Checkpoint:
-        """What is saved: half precision, with the occupancy measured anew."""
-        self.occupancy.finish()
+        """What is saved: half precision, with the occupancy measured anew. Changes nothing of the run."""
         model = self.model
         tables = model.tables.detach().clamp(-65000, 65000).half()
         mlp = model.mlp.detach().clamp(-65000, 65000).half()
         notes = {"step": self.steps_done, "seed": self.config.seed, "downscale": self.config.downscale}
-        field = {"tables": tables, "mlp": mlp, "occupancy": model.occupancy.clone()}
+        field = {"tables": tables, "mlp": mlp, "occupancy": self.occupancy.finished()}
         return Checkpoint("infnerf", model.config, model.octree, field, model.scene, {}, notes)
