@@ -240,6 +240,7 @@ class Trainer:
         nodes = self.occupancy.count(samples)
         if inputs.nodes:
             nodes = torch.cat([nodes, *inputs.nodes]).unique()
+        active = torch.bincount(self.model.octree.level[nodes]).tolist()  # before the tree changes
         self.optimizer.step(nodes, rate, tied=fraction < self.config.tied_share)
         self.keep_schedule(fraction)
         self.steps_done += 1
@@ -253,6 +254,7 @@ class Trainer:
         return StepRecord(
             self.steps_done, fraction, self.seconds, n, len(samples), len(nodes), float(loss.detach()), values,
             psnr(self.running_mse), rate, self.rays / max(self.seconds - self.seconds_before, 1e-9),
+            tuple(active),
         )  # fmt: skip
 
     def train(
@@ -274,13 +276,12 @@ class Trainer:
         return self.model
 
     def checkpoint(self) -> Checkpoint:
-        """What is saved: half precision, with the occupancy measured anew."""
-        self.occupancy.finish()
+        """What is saved: half precision, with the occupancy measured anew. Changes nothing of the run."""
         model = self.model
         tables = model.tables.detach().clamp(-65000, 65000).half()
         mlp = model.mlp.detach().clamp(-65000, 65000).half()
         notes = {"step": self.steps_done, "seed": self.config.seed, "downscale": self.config.downscale}
-        field = {"tables": tables, "mlp": mlp, "occupancy": model.occupancy.clone()}
+        field = {"tables": tables, "mlp": mlp, "occupancy": self.occupancy.finished()}
         return Checkpoint("infnerf", model.config, model.octree, field, model.scene, {}, notes)
 
     def save(self, path: str | os.PathLike[str]) -> None:
