@@ -86,7 +86,6 @@ class InfNeRF(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.seed, self.placed = config, seed, octree is not None
-        self.fresh = False  # placed with initial parameters, not trained yet
         octree = lone_root(np.zeros(3), 1.0) if octree is None else octree
         if tables is None or mlp is None:
             tables, mlp = initial_parameters(config, octree.n_nodes, seed)
@@ -164,7 +163,7 @@ class InfNeRF(nn.Module):
         tables, mlp = initial_parameters(self.config, octree.n_nodes, self.seed)
         occupancy = torch.full((octree.n_nodes, self.config.occupancy_words), -1, dtype=torch.int32)
         self._set(octree, tables, mlp, occupancy, default_scene(octree) | (scene or {}))
-        self.placed = self.fresh = True
+        self.placed = True
         return self
 
     def take(self, other: InfNeRF) -> None:

@@ -14,10 +14,9 @@ from infnerf.models.infnerf import InfNeRF
 from infnerf.models.marching import PackedSamples
 from infnerf.models.occupancy import unpack_bits
 from infnerf.models.octree import build_octree
-from infnerf.models.octree_edit import add_children
 from infnerf.renderer.cpu_executor import CpuExecutor
 from infnerf.renderer.frame import FrameBuffers, RenderRequest
-from infnerf.training.growth import Demand, grown, missing_level, octant_values, planned_growth, shallow
+from infnerf.training.growth import Demand, grown, octant_values
 
 
 def samples(node: list[int], local: list[list[float]], wanted: list[int], level: list[int]) -> PackedSamples:
@@ -86,22 +85,6 @@ def test_a_view_does_not_jump_when_children_appear() -> None:
     spread = pictures[0].color.std()
     assert spread > 0.05
     assert error < (0.03 * spread) ** 2 * 4
-
-
-def test_a_planned_tree_comes_back_level_by_level() -> None:
-    plan = random_model(2).octree
-    octree = shallow(plan, 1)
-    assert octree.depth == 1
-    assert octree.level_counts() == plan.level_counts()[:2]
-    while octree.depth < plan.depth:
-        node, octant = missing_level(octree, plan)
-        octree = add_children(octree, node, octant)[0]
-        assert octree.level_counts() == plan.level_counts()[: octree.depth + 1]
-    assert torch.equal(octree.children, plan.children)
-    assert len(missing_level(octree, plan)[0]) == 0
-    times = planned_growth(3)
-    assert times == sorted(times)
-    assert 0 < times[0] < times[-1] < 0.5
 
 
 def test_with_a_background_a_child_of_the_root_looks_like_it() -> None:

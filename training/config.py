@@ -24,7 +24,6 @@ class TrainerConfig:
     min_points: int = 12  # a child exists where more points than these ask for it
     samples_per_step: int = 1 << 18  # rays a step follow from the samples they took last
     max_depth: int = 16  # levels below the root
-    coarse_to_fine: bool = True  # a tree that points have planned begins with its coarse levels (training/growth.py)
     octree_growth_schedule: tuple[float, ...] | None = None  # fractions of the run; None: growth only without points
     octree_prune_schedule: tuple[float, ...] | None = None  # fractions of the run up to 0.8; None: 0.3 and 0.6
     adam: AdamConfig = field(default_factory=AdamConfig)

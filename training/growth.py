@@ -1,8 +1,4 @@
-"""Growing the octree while it trains: level by level towards a planned tree, or where samples ask for a level that is
-not there, and the loss still pulls.
-
-A tree that points have planned begins with its coarse levels, which all rays train, and gets the next level when
-those know the scene: a child of a trained parent needs far fewer steps than one of initial weights.
+"""Growing the octree while it trains: where samples ask for a level that is not there, and the loss still pulls.
 
 A sample that is clamped (the tree ends above the level its pixel asks for) votes for a child in its octant with the
 size of its colour's gradient: use times gradient, as the InfNeRF paper's growth asks. The children with most votes
@@ -18,11 +14,9 @@ from ..models.infnerf import InfNeRF
 from ..models.marching import PackedSamples
 from ..models.occupancy import pack_bits, unpack_bits
 from ..models.octree import Octree
-from ..models.octree_edit import add_children, drop_subtrees
+from ..models.octree_edit import add_children
 from .inherit import inherit
 from .occupancy import over_cubes
-
-LAST_PLANNED = 0.25  # fraction of the run at which a planned tree is whole
 
 
 class Demand:
@@ -50,25 +44,6 @@ class Demand:
         best = votes.argsort(descending=True, stable=True)[: max(room, 0)]
         best = best[votes[best] > 0].sort().values
         return best // 8, best % 8
-
-
-def shallow(octree: Octree, level: int) -> Octree:
-    """The tree down to `level` only."""
-    return drop_subtrees(octree, (octree.level == level + 1).nonzero()[:, 0])[0]
-
-
-def planned_growth(n: int) -> list[float]:
-    """When, in fractions of the run, a planned tree gets its next `n` levels."""
-    return [LAST_PLANNED * ((i + 1) / n) ** 1.5 for i in range(n)]
-
-
-def missing_level(octree: Octree, plan: Octree) -> tuple[Tensor, Tensor]:
-    """The children `plan` has below the deepest level of `octree`, a part of it: `node`, `octant` [k] each."""
-    deepest = (octree.level == octree.depth).nonzero()[:, 0]
-    middle = (octree.local_corner()[deepest] + 0.5 / 2**octree.depth).float()
-    planned = plan.find(middle, torch.full_like(deepest, octree.depth))
-    row, octant = (plan.children[planned] >= 0).nonzero(as_tuple=True)
-    return deepest[row], octant
 
 
 def grown(model: InfNeRF, node: Tensor, octant: Tensor, generator: torch.Generator) -> tuple[InfNeRF, Tensor]:

@@ -92,7 +92,6 @@ def _state(trainer: Trainer) -> dict[str, Any]:
         "occupancy": {"words": model.occupancy, **occupancy.state_dict()},
         "votes": trainer.demand.votes,
         "growths": list(trainer.growths),
-        "planned": list(trainer.planned),
         "use": trainer.use.state_dict(),
         "prunes": list(trainer.prunes),
         "generator": trainer.generator.get_state(),
@@ -113,7 +112,6 @@ def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.occupancy.load_state_dict(state["occupancy"])
     trainer.demand.votes = state["votes"]
     trainer.growths = [float(fraction) for fraction in state["growths"]]
-    trainer.planned = [float(fraction) for fraction in state["planned"]]
     trainer.use.load_state_dict(state["use"])
     trainer.prunes = [float(fraction) for fraction in state["prunes"]]
     trainer.generator.set_state(state["generator"])

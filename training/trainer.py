@@ -23,7 +23,7 @@ from ..models.infnerf import InfNeRF, default_scene
 from ..models.marching import MarchSettings
 from ..models.octree import lone_root
 from .config import SCALES, StepRecord, TrainerConfig, node_budget
-from .growth import Demand, grown, missing_level, octant_values, octants, planned_growth, shallow
+from .growth import Demand, grown, octant_values, octants
 from .loss_terms import total_loss
 from .losses import LossInputs, psnr
 from .occupancy import OccupancyUpdater, over_cubes
@@ -38,7 +38,6 @@ FINER_SHARE, FINER_LEVELS = 0.3, 4.0  # of rays; levels: see `Trainer.finer`
 REFRESH_EVERY = 16  # steps between occupancy refreshes
 REFRESH_PARTS = 4  # a refresh measures this part of the nodes, ...
 REFRESH_NODES = 32  # ... at most so many, so that its cost does not grow with the tree
-FIRST_LEVELS = 1  # octree levels below the root that a planned tree begins with
 VOTE_EVERY = 4  # steps between batches that vote for growth and count use
 GROWTH_WITHOUT_POINTS = (0.02, 0.04, 0.06, 0.09, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4)  # fractions of the run
 WARM_UP = 50  # steps until the learning rate is whole
@@ -90,11 +89,6 @@ class Trainer:
             model.scene = model.scene | scene_of(train_set)
         if not model.tables.requires_grad:
             model.make_trainable()
-        self.plan, self.planned = model.octree, list[float]()  # the tree to come, and when its levels do
-        if model.fresh and config.coarse_to_fine:
-            model.place(shallow(self.plan, FIRST_LEVELS), model.scene)
-            self.planned = planned_growth(self.plan.depth - model.octree.depth)
-        model.fresh = False
         self.sampling: Sampling
         self.sampling, self.sampling_name = make_sampling(model)
         self.occupancy = OccupancyUpdater(model, self.sampling, config.seed)
@@ -128,7 +122,6 @@ class Trainer:
         return f"points too sparse to restrict matter ({100 * coverage:.2f} % of opaque pixels agree)"
 
     def _growth_schedule(self) -> tuple[float, ...]:
-        """Of the growth that the images ask for; a planned tree has `planned`."""
         if self.config.octree_growth_schedule is not None:
             return tuple(sorted(self.config.octree_growth_schedule))
         return () if has_points(self.data) else GROWTH_WITHOUT_POINTS
@@ -158,15 +151,10 @@ class Trainer:
         self.adopt(model, source, inherited)
 
     def keep_schedule(self, fraction: float) -> None:
-        """Changes the tree where the run is far enough: prunes it, grows it by a level of the plan or by what the
-        images ask for."""
+        """Changes the tree where the run is far enough: prunes it, or grows it by what the images ask for."""
         if self.prunes and fraction >= self.prunes[0]:  # first, so that growth has the room
             self.prunes.pop(0)
             self.prune()
-        if self.planned and fraction >= self.planned[0]:
-            self.planned.pop(0)
-            self.split(*missing_level(self.model.octree, self.plan))
-            self.demand = Demand(self.model.octree)
         if self.growths and fraction >= self.growths[0]:
             self.growths.pop(0)
             self.grow()
