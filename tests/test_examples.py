@@ -21,6 +21,10 @@ EXAMPLES = {
         ["--folder", "OUT", "--steps", "6", "--views", "10", "--width", "24", "--growth", "0.3", "--megabytes", "0.3"],
         "skipped 1 missing or unreadable", ["capture.pth", "eval/0000_images_000_scale1.png"],
     ),
+    "05_custom_loss_and_watch": (
+        ["--folder", "OUT", "--steps", "3", "--views", "4", "--width", "24"], "loss, haze",
+        ["city.pth", "curves.png"],
+    ),
 }  # fmt: skip
 
 

@@ -7,12 +7,15 @@ from ..models.lazy import lazy_names
 if TYPE_CHECKING:
     from .config import StepRecord as StepRecord
     from .config import TrainerConfig as TrainerConfig
+    from .losses import LossConfig as LossConfig
+    from .losses import LossInputs as LossInputs
     from .optimizer import AdamConfig as AdamConfig
     from .trainer import Trainer as Trainer
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         config=("StepRecord", "TrainerConfig"),
+        losses=("LossConfig", "LossInputs"),
         optimizer=("AdamConfig",),
         trainer=("Trainer",),
     )

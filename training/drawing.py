@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..renderer.colormaps import SIZE, lookup, to_bytes
+from ..renderer.shorten import shortened
 
 Rgb = tuple[int, int, int]
 
@@ -37,13 +38,7 @@ def fitted(text: str, size: int, width: float) -> str:
     >>> fitted("short", 14, 400)
     'short'
     """
-    if text_width(text, size) <= width:
-        return text
-    for keep in range(len(text) - 1, 0, -1):
-        cut = f"{text[: (keep + 1) // 2]}...{text[len(text) - keep // 2 :]}"
-        if text_width(cut, size) <= width:
-            return cut
-    return ""
+    return shortened(text, lambda line: text_width(line, size) <= width)
 
 
 def write(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: int, color: Rgb, anchor: str) -> None:

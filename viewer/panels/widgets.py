@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from ...renderer.shorten import shortened
 from .. import theme
 
 T = TypeVar("T", int, float)
@@ -148,7 +149,8 @@ def fact(label: str, value: str, tip: str = "") -> None:
     start = imgui.get_cursor_pos_x()
     imgui.text_colored(theme.rgba(theme.MUTED), label)
     imgui.same_line(start + width * LABEL_SHARE)
-    shown = shortened(value, imgui.get_content_region_avail().x)
+    room = imgui.get_content_region_avail().x
+    shown = shortened(value, lambda line: imgui.calc_text_size(line).x <= room)
     imgui.text(shown)
     if (tip or shown != value) and imgui.is_item_hovered():
         imgui.set_tooltip(tip or value)
@@ -161,28 +163,6 @@ def note(text: str) -> None:
     imgui.push_style_color(imgui.Col_.text, theme.rgba(theme.MUTED))
     imgui.text_wrapped(text)
     imgui.pop_style_color()
-
-
-def shortened(text: str, width: float) -> str:
-    """`text`, its middle replaced by an ellipsis until it is at most `width` px wide."""
-    from imgui_bundle import imgui
-
-    if imgui.calc_text_size(text).x <= width:
-        return text
-    keep = len(text) - 1
-    while keep > 4 and imgui.calc_text_size(cut(text, keep)).x > width:
-        keep -= 1
-    return cut(text, keep)
-
-
-def cut(text: str, keep: int) -> str:
-    """At most `keep` characters of `text`, from both ends.
-
-    >>> cut("abcdefgh", 5)
-    'ab...gh'
-    """
-    head = keep // 2
-    return text if len(text) <= keep else f"{text[:head]}...{text[len(text) - head :]}"
 
 
 def count(number: float) -> str:
