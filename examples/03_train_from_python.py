@@ -21,6 +21,7 @@ class Arguments:
     steps: int = 600
     views: int = 60
     width: int = 160  # px of an image
+    nodes: int = 64  # at most so many in the octree
 
 
 def main(arguments: Arguments) -> None:
@@ -31,8 +32,10 @@ def main(arguments: Arguments) -> None:
     assert train_set.points is not None  # a city has some
 
     model = InfNeRF(InfNeRFConfig(table_size=2048, resolution=64))
-    model.build_octree(train_set.points, max_nodes=64)
-    print(f"{len(train_set)} images, {model.octree.n_nodes} nodes on levels {model.octree.level_counts()}")
+    model.build_octree(train_set.points, max_nodes=arguments.nodes)
+    print(
+        f"{len(train_set)} images, {model.octree.n_nodes} nodes on levels {model.octree.level_counts()}, coarse ones first"
+    )
 
     def watch(record: StepRecord) -> None:
         if record.step % 100 == 0 or record.step == arguments.steps:

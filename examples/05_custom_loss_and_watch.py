@@ -26,6 +26,7 @@ class Arguments:
     steps: int = 400
     views: int = 40  # of the city
     width: int = 120  # px of an image
+    max_depth: int = 2  # octree levels below the root
     near: float = 8.0  # m before a camera that should be clear
     weight: float = 0.1  # of the loss that says so
 
@@ -67,7 +68,9 @@ def main(arguments: Arguments) -> None:
     make_city(folder / "city", blocks=1, views=arguments.views, size=size, workers=1)
 
     losses = LossConfig(distortion=0.01, custom=(("haze", haze(arguments.near), arguments.weight),))
-    config = TrainerConfig(steps=arguments.steps, samples_per_step=1 << 14, max_bytes=2_000_000, losses=losses)
+    config = TrainerConfig(
+        steps=arguments.steps, samples_per_step=1 << 14, max_depth=arguments.max_depth, losses=losses
+    )
     model = InfNeRF(InfNeRFConfig(table_size=1024, resolution=32))
     trainer = Trainer(model, load_dataset(folder / "city"), config)
     records: list[StepRecord] = []

@@ -14,7 +14,7 @@ EXAMPLES = {
     "01_levels_of_a_view": (["MODEL"], "samples per level", []),
     "02_every_view_mode": (["MODEL", "OUT", "32x20"], "8 pictures in", ["aerial-gsd.png"]),
     "03_train_from_python": (
-        ["--folder", "OUT", "--steps", "3", "--views", "4", "--width", "24"], "open it with infnerf-view",
+        ["--folder", "OUT", "--steps", "3", "--views", "4", "--width", "24", "--nodes", "5"], "open it with infnerf-view",
         ["city.pth", "level.png", "orbit.mp4"],
     ),
     "04_your_own_capture": (
@@ -22,7 +22,7 @@ EXAMPLES = {
         "skipped 1 missing or unreadable", ["capture.pth", "eval/0000_images_000_scale1.png"],
     ),
     "05_custom_loss_and_watch": (
-        ["--folder", "OUT", "--steps", "3", "--views", "4", "--width", "24"], "loss, haze",
+        ["--folder", "OUT", "--steps", "3", "--views", "4", "--width", "24", "--max-depth", "1"], "loss, haze",
         ["city.pth", "curves.png"],
     ),
 }  # fmt: skip
