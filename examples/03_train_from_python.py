@@ -33,9 +33,7 @@ def main(arguments: Arguments) -> None:
 
     model = InfNeRF(InfNeRFConfig(table_size=2048, resolution=64))
     model.build_octree(train_set.points, max_nodes=arguments.nodes)
-    print(
-        f"{len(train_set)} images, {model.octree.n_nodes} nodes on levels {model.octree.level_counts()}, coarse ones first"
-    )
+    print(f"{len(train_set)} images; {model.octree.n_nodes} nodes on levels {model.octree.level_counts()}")
 
     def watch(record: StepRecord) -> None:
         if record.step % 100 == 0 or record.step == arguments.steps:

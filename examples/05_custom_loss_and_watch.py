@@ -1,6 +1,6 @@
 """A loss of your own beside those there are, and every step of the run watched: as curves in the terminal and a PNG.
 
-python examples/05_custom_loss_and_watch.py [--folder OUT] [--steps 400] [--near 8] [--weight 0.1]
+python examples/05_custom_loss_and_watch.py [--folder OUT] [--steps 400] [--near 1] [--weight 0.1]
 
 The loss is about haze: what a few images can explain by fog right before their cameras must not be explained so.
 """
@@ -27,7 +27,7 @@ class Arguments:
     views: int = 40  # of the city
     width: int = 120  # px of an image
     max_depth: int = 2  # octree levels below the root
-    near: float = 8.0  # m before a camera that should be clear
+    near: float = 1.0  # m before a camera that should be clear
     weight: float = 0.1  # of the loss that says so
 
 
@@ -65,11 +65,11 @@ def plot(path: Path, curves: dict[str, np.ndarray], size: tuple[int, int] = (640
 def main(arguments: Arguments) -> None:
     folder = arguments.folder or Path(tempfile.mkdtemp())
     size = arguments.width, arguments.width * 3 // 4
-    make_city(folder / "city", blocks=1, views=arguments.views, size=size, workers=1)
+    make_city(folder / "city", blocks=2, views=arguments.views, size=size, workers=1)
 
     losses = LossConfig(distortion=0.01, custom=(("haze", haze(arguments.near), arguments.weight),))
     config = TrainerConfig(
-        steps=arguments.steps, samples_per_step=1 << 14, max_depth=arguments.max_depth, losses=losses
+        steps=arguments.steps, samples_per_step=1 << 15, max_depth=arguments.max_depth, losses=losses
     )
     model = InfNeRF(InfNeRFConfig(table_size=1024, resolution=32))
     trainer = Trainer(model, load_dataset(folder / "city"), config)
