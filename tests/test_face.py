@@ -112,14 +112,14 @@ def test_a_model_built_by_hand_learns_what_its_scene_is(city: Path) -> None:
 
 
 def test_a_trainer_saves_and_resumes_by_itself(city: Path, tmp_path: Path) -> None:
-    trainer = trainer_of(city, steps=8)
+    trainer = trainer_of(city, steps=8, max_depth=1)
     record = None
     for _ in range(4):
         record = trainer.step()
     assert record is not None
     assert record.fraction == 3 / 8  # by itself, from the config's steps
     trainer.save(tmp_path / "m.pth")
-    again = trainer_of(city, steps=8)
+    again = trainer_of(city, steps=8, max_depth=1)
     again.resume(tmp_path / "m.pth")
     assert again.steps_done == 4
     assert torch.equal(again.train().tables, trainer.train().tables)
@@ -186,7 +186,7 @@ def test_a_model_in_training_is_shown_as_it_is_now(executor: str) -> None:
         after = renderer.render_image(view_camera(24, 16))
         assert isinstance(after, RenderedImage)
         np.testing.assert_array_equal(after.color, Renderer(model, executor).render_image(view_camera(24, 16)).color)
-    assert np.abs(after.color - before.color).max() > 0.05
+    assert np.abs(after.color - before.color).max() > 0.01
 
 
 def test_what_can_not_be_rendered_is_said(tmp_path: Path) -> None:

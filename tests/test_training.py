@@ -139,6 +139,7 @@ def test_bits_are_packed_as_the_kernels_read_them() -> None:
     cells = torch.rand(3, 512) < 0.5
     words = pack_bits(cells).numpy().view(np.uint8)
     np.testing.assert_array_equal(np.unpackbits(words, axis=1, bitorder="little").astype(bool), cells.numpy())
+    assert pack_bits(cells[:0]).shape == (0, 16)  # a resumed run has no new nodes
 
 
 def test_occupancy_marks_what_is_dense_and_its_neighbours(city: Path, tmp_path: Path) -> None:
