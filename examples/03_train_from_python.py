@@ -47,8 +47,7 @@ def main(arguments: Arguments) -> None:
         image = renderer.render_image(renderer.home_camera(*size), samples=4)
         for view in ("rgb", "level", "normal"):
             image.save_png(folder / f"{view}.png", view)
-        levels = image.level[image.color[..., 3] > 0.5]  # of the pixels that show something
-        print(f"seen from {image.depth.max():.0f} m: levels {levels.min():.1f} to {levels.max():.1f}")
+        print(f"seen from {image.depth.max():.0f} m, level {image.level.max():.1f}, {image.stats.samples} samples")
         renderer.render_video(folder / "orbit.mp4", orbit(model.scene, 24, *size), samples=2)
     print(f"{folder / 'city.pth'}: open it with infnerf-view")
 
