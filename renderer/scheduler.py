@@ -76,12 +76,19 @@ class ProgressiveRenderer:
             else:
                 self._restart("moving")
 
-    def set_executor(self, executor: Executor | None) -> None:
-        """Renders with another executor from now on; the old one is closed when its call has returned."""
+    def set_executor(self, executor: Executor | None, same_place: bool = False) -> None:
+        """Renders with another executor from now on; the old one is closed when its call has returned.
+
+        `same_place`: it shows the same scene, a little later in its training, so the present picture stays until
+        the new one lies over it.
+        """
         with self._condition:
             if self._executor is not None and self._executor is not executor:
                 self._retired.append(self._executor)
             self._executor = executor
+            if same_place:
+                self._restart("settling")
+                return
             self._scale, self._budget = ScaleController(), SliceBudget()
             self._new_scene = True
             self._restart("moving")
@@ -166,16 +173,20 @@ class ProgressiveRenderer:
     def _run(self) -> None:
         while not self._closing:
             task = self._next_task()
-            for executor in self._take_retired():
-                self._guarded(executor.close)
+            self._close_retired()
             if task is not None:
                 self._guarded(lambda task=task: self._render(task))
-        for executor in (*self._take_retired(), self._executor):
-            if executor is not None:
-                self._guarded(executor.close)
+        self._close_retired()
+        if self._executor is not None:
+            self._guarded(self._executor.close)
         with self._condition:
             self._executor = None
             self._enter("idle")
+
+    def _close_retired(self) -> None:
+        """Closes what was replaced and lets it go: a name that outlived this would keep a whole model."""
+        for executor in self._take_retired():
+            self._guarded(executor.close)
 
     def _next_task(self) -> _Task | None:
         """Sleeps until there is a picture to make (None: something else to do)."""

@@ -59,9 +59,9 @@ def test_a_killed_run_leaves_files_that_load_and_resume(city: Path, tmp_path: Pa
     out = tmp_path / "m.pth"
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[3]); import test_resume as t\n"
-        "from infnerf.training import run; run.SAVE_EVERY_S = 0.0\n"
+        "from infnerf.training import run\n"
         "run.train(Path(sys.argv[1]), Path(sys.argv[2]), t.config(steps=100000), t.SMALL,\n"
-        "          report=lambda p: print(p.step, flush=True), say=lambda _: None)"
+        "          report=lambda p: print(p.step, flush=True), say=lambda _: None, save_minutes=0.0)"
     )
     command = [sys.executable, "-c", code, str(city), str(out), str(Path(__file__).parent)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

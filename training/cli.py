@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg, subcommand
 
@@ -27,6 +27,9 @@ from .cli_common import check_file, write_json
 from .convert_cli import Convert
 from .eval_cli import Eval
 from .info_cli import Info
+
+if TYPE_CHECKING:
+    from .logs import LogConfig
 
 PROGRAM = "infnerf"
 DESCRIPTION = "Makes, measures and renders octree NeRFs. The viewer is infnerf-view."
@@ -107,6 +110,14 @@ class Train:
     """Weight of a loss: rgb (1 unless told), consistency, transparency, distortion, depth (0). May be repeated."""
     rgb_loss: Literal["l2", "charbonnier"] = "l2"
     """How errors of colour count."""
+    save_minutes: Annotated[float, arg(metavar="M")] = 5.0
+    """Write the checkpoint so often, and beside it the best so far, OUT.best.pth."""
+    logs: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: OUT.logs)")] = None
+    """The folder for TensorBoard's curves and pictures."""
+    no_logs: bool = False
+    """No TensorBoard."""
+    wandb: Annotated[tuple[str, ...] | None, arg(metavar="[PROJECT]")] = None
+    """Log to Weights & Biases too (project infnerf by default); WANDB_MODE=offline keeps it on this machine."""
 
     def run(self) -> int:
         if self.steps is None and self.minutes is None:
@@ -119,6 +130,9 @@ class Train:
         check_range("--max-depth", self.max_depth, 0, 31)
         check_range("--max-megabytes", self.max_megabytes, 0.2, 1e6)
         check_range("--image-gigabytes", self.image_gigabytes or 1.0, 1e-3, 1e5)
+        check_range("--save-minutes", self.save_minutes, 0.01, 1e6)
+        if self.wandb is not None and len(self.wandb) > 1:
+            raise UsageError(f"--wandb takes one PROJECT, got {' '.join(self.wandb)}")
         if not self.data.exists():
             raise CommandError(f"{self.data}: no such folder")
         check_output(self.out)
@@ -146,10 +160,23 @@ class Train:
 
             def report(now: StepRecord) -> None:
                 rays = f"{now.rays_per_second / 1e3:.1f}k rays/s"
-                advance(now.fraction, f"step {now.step}, PSNR {now.psnr:.2f} dB, {rays}")
+                seen = "" if now.validation is None else f", validation {now.validation:.2f} dB"
+                advance(now.fraction, f"step {now.step}, PSNR {now.psnr:.2f} dB{seen}, {rays}")
 
-            train(self.data, self.out, config, model, background, self.resume, report, say)
+            train(
+                self.data, self.out, config, model, background, self.resume, report, say,
+                save_minutes=self.save_minutes, logs=self._logs(),
+            )  # fmt: skip
         return 0
+
+    def _logs(self) -> LogConfig | None:
+        from .logs import WANDB_PROJECT, LogConfig
+
+        if self.no_logs and self.wandb is None:
+            return None
+        project = None if self.wandb is None else next(iter(self.wandb), WANDB_PROJECT)
+        about = {name: str(v) if isinstance(v, Path) else v for name, v in vars(self).items() if name != "wandb"}
+        return LogConfig(self.logs or self.out.with_suffix(".logs"), not self.no_logs, project, self.out.stem, about)
 
 
 @dataclass

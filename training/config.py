@@ -53,6 +53,8 @@ class StepRecord:
     psnr: float  # dB, running mean over full-size rays of training batches
     rate: float  # factor on the learning rates
     rays_per_second: float  # since this process began
+    active: tuple[int, ...] = ()  # of `nodes`, on each level from the root down
+    validation: float | None = None  # dB, of the last checkpoint on held-out views; None: not known
 
 
 def node_budget(config: TrainerConfig, model: InfNeRFConfig, n_cameras: int) -> int:

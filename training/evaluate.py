@@ -23,13 +23,13 @@ from ..models.infnerf import InfNeRF
 from ..renderer.accumulate import render_accumulated
 from ..renderer.bench import commit
 from ..renderer.executors import make_executor
-from ..renderer.frame import Executor, RenderRequest
+from ..renderer.frame import MAX_LEVEL, Executor, FrameBuffers, RenderRequest, RenderStats
 from .eval_pictures import check_folder, save_comparison
 from .losses import encoded
-from .metrics import LevelErrors, Lpips, compare, mean_of, open_lpips
+from .metrics import Comparison, LevelErrors, Lpips, compare, mean_of, open_lpips
 
 EVAL_SCALES = (1, 2, 4, 8)
-SPLITS = ("test", "all")
+SPLITS = ("test", "val", "all")
 METRICS = ("psnr", "ssim", "lpips")
 
 
@@ -87,7 +87,7 @@ def evaluate(
     n_views = len(dataset)
     rows = []
     try:
-        for view in _views(dataset, scales, downscale, model.scene["color_space"]):
+        for view in views_of(dataset, scales, downscale, model.scene["color_space"]):
             report(len(rows) / n_views, f"view {len(rows) + 1}/{n_views}")
             rows.append(_measure(run, view, scales, len(rows)))
         report(1.0, f"{n_views} views")
@@ -138,8 +138,8 @@ def open_split(data: Path | str, split: str, scene: dict[str, Any]) -> tuple[Dat
     return dataset, [*dataset.warnings, *note]
 
 
-def _views(dataset: Dataset, scales: Sequence[int], downscale: int, color_space: str) -> Iterator[View]:
-    """One image after the other: a capture may be larger than memory."""
+def views_of(dataset: Dataset, scales: Sequence[int], downscale: int, color_space: str) -> Iterator[View]:
+    """One image after the other, since a capture may be larger than memory; as `check_scales` lets them through."""
     views = zip(dataset.names, dataset.images, dataset.cameras, dataset.masks, strict=True)
     for name, path, camera, mask in views:
         counts = coverage(camera, mask)
@@ -156,12 +156,8 @@ def _views(dataset: Dataset, scales: Sequence[int], downscale: int, color_space:
 def _measure(run: _Run, view: View, scales: tuple[int, ...], index: int) -> dict[str, Any]:
     """One view at every scale: its row of `per_image`."""
     per_scale = {}
-    for scale, image, camera, counts in zip(scales, view.images, view.cameras, view.counts, strict=True):
-        image, valid = pinhole_truth(image, camera, counts)
-        if not valid.any():
-            raise DatasetError(f"{view.name}: expected pixels to measure at scale 1/{scale}, found all of them masked")
-        buffers, stats = render_accumulated(run.executor, RenderRequest(camera.pinhole()), run.samples)
-        pair = compare(shown(image, run.scene), shown(buffers.color, run.scene), valid)
+    for i, (scale, camera) in enumerate(zip(scales, view.cameras, strict=True)):
+        pair, buffers, stats = compare_view(run.executor, run.scene, view, i, run.samples)
         run.levels.add(pair, buffers.level, buffers.color[..., 3])
         assert stats.node_samples is not None  # every executor counts
         used = float((stats.node_samples > 0).mean())
@@ -173,6 +169,25 @@ def _measure(run: _Run, view: View, scales: tuple[int, ...], index: int) -> dict
     rows = list(per_scale.values())
     most = max(row["parameters_used"] for row in rows)
     return {"name": view.name, **_means(rows), "parameters_used_max": most, "per_scale": per_scale}
+
+
+def compare_view(
+    executor: Executor,
+    scene: dict[str, Any],  # the model's
+    view: View,
+    index: int,  # of the scale
+    samples: int,  # accumulated frames
+    max_level: int = MAX_LEVEL,
+) -> tuple[Comparison, FrameBuffers, RenderStats]:
+    """Renders a view at one of its scales and holds it to its truth. Raises `DatasetError` if masks leave no pixel."""
+    camera = view.cameras[index]
+    image, valid = pinhole_truth(view.images[index], camera, view.counts[index])
+    if not valid.any():
+        size = f"{camera.width}x{camera.height}"
+        raise DatasetError(f"{view.name}: expected pixels to measure at {size}, found all of them masked")
+    request = RenderRequest(camera.pinhole(), max_level=max_level)
+    buffers, stats = render_accumulated(executor, request, samples)
+    return compare(shown(image, scene), shown(buffers.color, scene), valid), buffers, stats
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, float | None]:

@@ -100,15 +100,21 @@ class OccupancyUpdater:
         self._next = int(nodes[-1] + 1) % total
         nodes = nodes[self.warm(nodes)]
         if len(nodes):
-            self.density[nodes] = torch.maximum(self.density[nodes] * DECAY, self._measure(nodes))
+            self.density[nodes] = torch.maximum(self.density[nodes] * DECAY, self._measure(nodes, self.generator))
             self._write(nodes)
 
-    def finish(self, rounds: int = 4) -> None:
-        """A thorough last measurement of every node, the unseen ones too."""
+    def finished(self, rounds: int = 4) -> Tensor:
+        """What a checkpoint stores: bits [n_nodes, W] of a thorough measurement of every node, the unseen ones too.
+
+        Changes nothing, generator included: a run goes on the same whenever, and however often, it was saved.
+        """
+        generator = torch.Generator()
+        generator.set_state(self.generator.get_state())
+        words = torch.empty_like(self.model.occupancy)
         for nodes in torch.arange(self.model.octree.n_nodes).split(16):
-            measured = torch.stack([self._measure(nodes) for _ in range(rounds)]).amax(0)
-            self.density[nodes] = torch.maximum(self.density[nodes] * DECAY**2, measured)
-            self._write(nodes)
+            measured = torch.stack([self._measure(nodes, generator) for _ in range(rounds)]).amax(0)
+            words[nodes] = self._bits(nodes, torch.maximum(self.density[nodes] * DECAY**2, measured))
+        return words
 
     def matter(self, nodes: Tensor) -> Tensor:
         """Cells [n, cells] of `nodes` that hold matter by the running measurement, not dilated; all of a node that is
@@ -122,13 +128,13 @@ class OccupancyUpdater:
         """Puts what `nodes` hold now on top of the running measurement."""
         for part in nodes.split(16):
             for _ in range(rounds):
-                self.density[part] = torch.maximum(self.density[part], self._measure(part))
+                self.density[part] = torch.maximum(self.density[part], self._measure(part, self.generator))
 
     @torch.no_grad()
-    def _measure(self, nodes: Tensor) -> Tensor:
+    def _measure(self, nodes: Tensor, generator: torch.Generator) -> Tensor:
         """sigma * gsd at a random point of every cell of some nodes: [n, cells]."""
         resolution = self.model.config.occupancy_resolution
-        jitter = torch.rand(len(nodes) * self.cells, 3, generator=self.generator)
+        jitter = torch.rand(len(nodes) * self.cells, 3, generator=generator)
         local = (self.corner.repeat(len(nodes), 1) + jitter) / resolution
         node = nodes.repeat_interleave(self.cells)
         level = self.model.octree.level.long()[node]
@@ -139,8 +145,11 @@ class OccupancyUpdater:
         return (sigma * self.model.gsd(level).float()).view(len(nodes), self.cells)
 
     def _write(self, nodes: Tensor) -> None:
+        self.model.occupancy[nodes] = self._bits(nodes, self.density[nodes])
+
+    def _bits(self, nodes: Tensor, density: Tensor) -> Tensor:
+        """Thresholded, dilated and held to what is allowed: densities [n, cells] of `nodes` -> [n, W] int32."""
         resolution = self.model.config.occupancy_resolution
-        grid = (self.density[nodes] > THRESHOLD).float().view(-1, 1, resolution, resolution, resolution)
-        dilated = F.max_pool3d(grid, 3, stride=1, padding=1) > 0
-        cells = dilated.view(len(nodes), -1)
-        self.model.occupancy[nodes] = pack_bits(cells if self.allowed is None else cells & self.allowed[nodes])
+        grid = (density > THRESHOLD).float().view(-1, 1, resolution, resolution, resolution)
+        cells = (F.max_pool3d(grid, 3, stride=1, padding=1) > 0).view(len(nodes), -1)
+        return pack_bits(cells if self.allowed is None else cells & self.allowed[nodes])

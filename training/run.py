@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +11,15 @@ from types import FrameType
 
 from ..data.dataset import Dataset, DatasetError, load_dataset
 from ..data.images import has_alpha
-from ..models.checkpoint import save_checkpoint
 from ..models.config import InfNeRFConfig
 from ..models.infnerf import InfNeRF
 from .config import StepRecord, TrainerConfig
-from .resume import restore_state, resume_path, save_state
+from .evaluate import View
+from .logs import LogConfig, check_logs, open_logs
+from .resume import restore_state, resume_path
 from .trainer import Trainer
-
-SAVE_EVERY_S = 300
+from .validation import held_out
+from .watch import Watch
 
 
 @contextlib.contextmanager
@@ -44,12 +44,6 @@ def wants_background(data: Dataset) -> bool:
     return not any(has_alpha(path) for path in data.images)
 
 
-def save(trainer: Trainer, out: Path) -> None:
-    """Writes the checkpoint, and beside it what `--resume` goes on from."""
-    save_checkpoint(trainer.checkpoint(), out)
-    save_state(trainer, resume_path(out))
-
-
 def train(
     data: Path,  # a capture in any known format
     out: Path,  # the checkpoint to write
@@ -59,13 +53,19 @@ def train(
     resume: bool = False,  # go on with the run that wrote `out`
     report: Callable[[StepRecord], None] = lambda _: None,
     say: Callable[[str], None] = print,
+    *,
+    save_minutes: float = 5.0,  # between two checkpoints
+    logs: LogConfig | None = None,  # None: no logs
 ) -> Trainer:
-    """Runs until `steps` or `minutes` are over or Ctrl-C is pressed, then writes `out`; also every SAVE_EVERY_S.
+    """Runs until `steps` or `minutes` are over or Ctrl-C is pressed, then writes `out`; also every `save_minutes`.
 
-    Bad input raises `DatasetError`.
+    The best checkpoint so far lies beside it (`watch.best_path`). Bad input raises `DatasetError`, a log that can't be
+    had `LogError`.
     """
     if not out.parent.is_dir():
         raise DatasetError(f"--out {out}: there is no folder {out.parent}")
+    if logs is not None:
+        check_logs(logs)
     train_set = load_dataset(data)
     for warning in train_set.warnings:
         say(warning)
@@ -79,18 +79,24 @@ def train(
     )
     if resume:
         restore_state(trainer, resume_path(out))
-    saved = time.monotonic()
-
-    def watch(record: StepRecord) -> None:
-        nonlocal saved
-        report(record)
-        if time.monotonic() - saved > SAVE_EVERY_S:
-            save(trainer, out)
-            saved = time.monotonic()
-
-    with interruptible() as interrupted:
-        trainer.train(watch, interrupted)
-        stopped = interrupted()
-    save(trainer, out)
-    say(f"{'stopped' if stopped else 'finished'} after {trainer.steps_done} steps: wrote {out}")
+    views = _held_out(data, trainer, say)
+    log = open_logs(logs, trainer.steps_done + 1, resume, say) if logs is not None else None
+    try:
+        watch = Watch(trainer, out, views, log, save_minutes, report, resume)
+        with interruptible() as interrupted:
+            trainer.train(watch, interrupted)
+            stopped = interrupted()
+        watch.save(last=True)
+    finally:
+        if log is not None:
+            log.close()
+    say(f"{'stopped' if stopped else 'finished'} after {trainer.steps_done} steps: wrote {out}{watch.verdict()}")
     return trainer
+
+
+def _held_out(data: Path, trainer: Trainer, say: Callable[[str], None]) -> list[View]:
+    try:
+        return held_out(data, trainer.model.scene, trainer.config.downscale)
+    except DatasetError as error:
+        say(f"no validation, the best checkpoint is told by training PSNR: {error}")
+        return []

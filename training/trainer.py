@@ -240,6 +240,7 @@ class Trainer:
         nodes = self.occupancy.count(samples)
         if inputs.nodes:
             nodes = torch.cat([nodes, *inputs.nodes]).unique()
+        active = torch.bincount(self.model.octree.level[nodes]).tolist()  # before the tree changes
         self.optimizer.step(nodes, rate, tied=fraction < self.config.tied_share)
         self.keep_schedule(fraction)
         self.steps_done += 1
@@ -253,6 +254,7 @@ class Trainer:
         return StepRecord(
             self.steps_done, fraction, self.seconds, n, len(samples), len(nodes), float(loss.detach()), values,
             psnr(self.running_mse), rate, self.rays / max(self.seconds - self.seconds_before, 1e-9),
+            tuple(active),
         )  # fmt: skip
 
     def train(
@@ -274,20 +276,21 @@ class Trainer:
         return self.model
 
     def checkpoint(self) -> Checkpoint:
-        """What is saved: half precision, with the occupancy measured anew."""
-        self.occupancy.finish()
+        """What is saved: half precision, with the occupancy measured anew. Changes nothing of the run."""
         model = self.model
         tables = model.tables.detach().clamp(-65000, 65000).half()
         mlp = model.mlp.detach().clamp(-65000, 65000).half()
         notes = {"step": self.steps_done, "seed": self.config.seed, "downscale": self.config.downscale}
-        field = {"tables": tables, "mlp": mlp, "occupancy": model.occupancy.clone()}
+        field = {"tables": tables, "mlp": mlp, "occupancy": self.occupancy.finished()}
         return Checkpoint("infnerf", model.config, model.octree, field, model.scene, {}, notes)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the checkpoint, and beside it (`path` + ".resume") what `resume` goes on from; each whole or not at
-        all. Raises `CheckpointError` or `CommandError` where that fails."""
-        save_checkpoint(self.checkpoint(), path)
-        save_state(self, resume_path(Path(path)))
+    def save(self, path: str | os.PathLike[str]) -> Checkpoint:
+        """Writes what `resume` goes on from (`path` + ".resume"), then the checkpoint, which it returns; each whole or
+        not at all. Raises `CheckpointError` or `CommandError` where that fails."""
+        checkpoint = self.checkpoint()
+        save_state(self, resume_path(Path(path)))  # first: a checkpoint without a state could not be gone on with
+        save_checkpoint(checkpoint, path)
+        return checkpoint
 
     def resume(self, path: str | os.PathLike[str]) -> None:
         """Goes on with the run that `save(path)` left: same model config, data and trainer config, bit for bit.

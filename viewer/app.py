@@ -22,6 +22,7 @@ from . import overlays, settings, theme
 from .actions import bookmarks, make_actions
 from .bindings import Keyboard
 from .camera_control import CameraControl
+from .follow import Follower
 from .inputs import read_inputs
 from .layout import Layout
 from .monitor import Monitor, picker
@@ -32,7 +33,7 @@ from .rig import Rig
 from .scene import LoadedScene, Opener, open_checkpoint
 from .session import Session
 from .state import ViewerState
-from .window import SETTLE_FRAMES, Window
+from .window import SETTLE_FRAMES, Window, software_gl
 
 TITLE = "infnerf-view"
 FRAME_S = 1 / 60  # s between two frames at most, in motion
@@ -70,13 +71,15 @@ class App:
         self.layout = Layout(stored)
         self.picture = Picture()
         self.session = Session(opener, self.notices, window.wake, self._executor)
+        self.follower: Follower | None = None
+        self._followed = ""  # as the panels last showed it
         self.moving = False
         self._view: View | None = None  # as the renderer was last told
         self._scale = 0.0  # the theme's
         self._rested = False  # the last wait was for an event: its length is not motion
         self._shot_wanted = False
         self._capture: Path | None = None
-        self._frame_s = SOFTWARE_FRAME_S if _software_gl() else FRAME_S
+        self._frame_s = SOFTWARE_FRAME_S if software_gl() else FRAME_S
 
     @property
     def scene(self) -> LoadedScene | None:
@@ -86,9 +89,23 @@ class App:
     # What actions and callers ask for.
 
     def open(self, path: str | Path) -> None:
-        """Opens a checkpoint in the background; the present scene stays until the new one is there."""
+        """Opens a checkpoint in the background; the present scene stays until the new one is there. Ends following."""
+        if self.follower is not None:
+            self.notices.add(f"No longer following {self.follower.run}.")
+            self.follower.close()
+            self.follower = None
         self.session.open(path)
         self._touch()
+
+    def follow(self, run: Path) -> None:
+        """Opens the checkpoint that a run writes as soon as it is there, and again whenever it was replaced."""
+        self.follower = Follower(run, self.window.wake)
+        self.follower.start()
+        self._touch()
+
+    def following(self) -> str:
+        """What is followed, and how old it is, in words; empty when nothing is."""
+        return "" if self.follower is None else self.follower.words(self.scene)
 
     def _touch(self) -> None:
         """One more frame is to be drawn."""
@@ -167,7 +184,9 @@ class App:
     def news(self) -> bool:
         """Whether the next frame would differ from the last."""
         fading = (change := self.notices.next_change()) is not None and change <= 1 / 30
-        return bool(self.window.activity > 0 or self.window.dropped or self.moving or self.session.news or fading)
+        followed = self.follower is not None and (self.follower.changed or self._followed != self.following())
+        drawn = self.window.activity > 0 or self.window.dropped or self.moving
+        return bool(drawn or self.session.news or fading or followed)
 
     def _take_in(self) -> None:
         dropped, self.window.dropped = self.window.dropped, []
@@ -175,6 +194,9 @@ class App:
             self.open(dropped[-1])
             if len(dropped) > 1:
                 self.notices.add(f"One scene at a time: opening {dropped[-1].name}.")
+        # One at a time: a run that saves faster than files open must not keep the newest from ever being shown.
+        if self.follower is not None and not self.session.loading and (path := self.follower.take()) is not None:
+            self.session.open(path, again=True)
         snapshot = self.session.poll(self._adopt)
         self.monitor.state = self.session.renderer.state
         if snapshot is not None and self.scene is not None:
@@ -183,13 +205,19 @@ class App:
             self.control.follow_depth(snapshot.buffers.depth, 1e-4 * self.scene.root_size)
             self.monitor.reference = self.control.reference
 
-    def _adopt(self, scene: LoadedScene) -> None:
-        """Shows another scene from its home view."""
-        self.picture.open(scene)
+    def _adopt(self, scene: LoadedScene, keep: bool = False) -> None:
+        """Shows another scene from its home view; `keep`: the same scene further trained, in the view of now."""
         self.monitor.forget()
+        if keep:
+            self.picture.replace(scene)
+            self.home = Rig.of(home_camera(scene.model.scene, scene.view, *self.scene_size), scene.up)
+            self.notices.add("Reloaded" if scene.step is None else f"Reloaded: step {scene.step:,}")
+            self._view = None
+            return
+        self.picture.open(scene)
         self.control.halt()
-        self.home = _rig(home_camera(scene.model.scene, scene.view, *self.scene_size), scene)
-        self.state.camera = _rig(self.first_camera, scene) if self.first_camera is not None else self.home.copy()
+        self.home = Rig.of(home_camera(scene.model.scene, scene.view, *self.scene_size), scene.up)
+        self.state.camera = Rig.of(self.first_camera, scene.up) if self.first_camera is not None else self.home.copy()
         self.first_camera = None
         self.control.reference = 0.25 * float(np.linalg.norm(scene.aabb[1] - scene.aabb[0]))
         self.fields["path"] = str(scene.path)
@@ -200,6 +228,7 @@ class App:
     def _gui(self) -> None:
         imgui, state = self.window.imgui, self.state
         io = imgui.get_io()
+        self._followed = self.following()
         self._apply_scale()
         # Tab belongs to the panels' switch; ImGui would move the focus between fields with it.
         imgui.internal.set_key_owner(imgui.Key.tab, imgui.get_id("tab"))
@@ -230,7 +259,7 @@ class App:
         imgui = self.window.imgui
         context = Context(
             self.state, self.scene, self.monitor, self.fonts, self.actions, self.scene_size, self.fields,
-            frozenset(int(slot) for slot in bookmarks(self)), self.session.loading,
+            frozenset(int(slot) for slot in bookmarks(self)), self.session.loading, self._followed,
         )  # fmt: skip
         for title, draw in self.panels.items():
             imgui.set_next_window_size((COLUMN, COLUMN), imgui.Cond_.first_use_ever.value)
@@ -244,11 +273,17 @@ class App:
     def _draw_overlays(self) -> None:
         rect, state = self.layout.scene_rect, self.state
         if self.scene is None:
-            title = f"Loading {self.session.loading} ..." if self.session.loading else "Drop a checkpoint here"
-            overlays.hint(rect, title, "F1 lists keys and mouse", self.fonts.bold)
+            title, line = self._followed or "Drop a checkpoint here", "F1 lists keys and mouse"
+            if self.session.loading:
+                title = f"Loading {self.session.loading} ..."
+            elif self.follower is not None:
+                line = f"It opens as soon as the run has saved it in {self.follower.folder}"
+            overlays.hint(rect, title, line, self.fonts.bold)
         elif state.show_ui:
             loading = f"   |   loading {self.session.loading}" if self.session.loading else ""
-            overlays.status(rect, f"{state.view_mode}   |   {self.monitor.progress(state.max_frames)}{loading}")
+            following = f"   |   {self._followed}" if self._followed else ""
+            progress = self.monitor.progress(state.max_frames)
+            overlays.status(rect, f"{state.view_mode}   |   {progress}{following}{loading}")
         if state.legend and (legend := self.picture.legend(state)) is not None:
             overlays.legend(rect, legend)
         if state.show_help:
@@ -310,6 +345,8 @@ class App:
 
     def close(self) -> None:
         """Saves the settings and gives threads and textures back."""
+        if self.follower is not None:
+            self.follower.close()
         if self.folder is not None:
             self.session.worker.submit("settings", self._settings_writer())
         self.session.close()
@@ -319,19 +356,6 @@ class App:
 COLUMN = 372.0  # px, of a panel that is in no dock
 
 
-def _rig(camera: Camera, scene: LoadedScene) -> Rig:
-    rig = Rig(fov_y=camera.fov_y, up=scene.up)
-    rig.set_c2w(camera.c2w)
-    return rig
-
-
-def _software_gl() -> bool:
-    from OpenGL import GL
-
-    name = GL.glGetString(GL.GL_RENDERER)
-    return b"llvmpipe" in (name or b"") or b"softpipe" in (name or b"")
-
-
 def run_window(
     checkpoints: Sequence[Path],
     size: tuple[int, int] = (1280, 720),
@@ -339,6 +363,7 @@ def run_window(
     executor: str = "auto",
     camera: Path | None = None,
     use_settings: bool = True,
+    follow: Path | None = None,  # a run whose checkpoint is opened when it is there, and again when it changed
 ) -> int:
     """Opens the window on a checkpoint and runs until the person quits. Returns the exit code.
 
@@ -355,9 +380,11 @@ def run_window(
             app.state.view_mode, app.first_camera = view, first_camera
             if checkpoints:
                 app.open(checkpoints[-1])
+            if follow is not None:
+                app.follow(follow)
             session = app.session
-            app.run(until=lambda: session.scene is None and session.open_error is not None)
-            error = session.open_error if session.scene is None else None
+            app.run(until=lambda: follow is None and session.scene is None and session.open_error is not None)
+            error = session.open_error if session.scene is None and follow is None else None
         finally:
             app.close()
     if error is not None:

@@ -35,6 +35,8 @@ class Arguments:
         Annotated[tuple[Path, ...], arg(metavar="[CHECKPOINT]", help_behavior_hint="(default: the demo)")]
     ] = ()
     """The scene, a .pth file."""
+    follow: Annotated[Path | None, arg(metavar="RUN")] = None
+    """Open the checkpoint that a training run writes, or its folder, and again whenever it was saved."""
     headless: bool = False
     """No window: render --screenshot and --record, or both of their defaults if neither is given."""
     screenshot: Annotated[Path | None, arg(metavar="OUT.png")] = None
@@ -74,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def view(arguments: Arguments) -> int:
     """Opens the window, or works without one. Raises `CommandError`."""
     size = _check(arguments)
+    if arguments.follow is not None:
+        _check_follow(arguments, arguments.follow)
     if arguments.headless or arguments.screenshot is not None or arguments.record is not None:
         return _headless(arguments, size)
     if not has_display():
@@ -86,12 +90,13 @@ def view(arguments: Arguments) -> int:
 
     try:
         return run_window(
-            list(_checkpoints(arguments)),
+            [] if arguments.follow is not None else list(_checkpoints(arguments)),
             size=size or (1280, 720),
             view=arguments.view,
             executor=arguments.executor,
             camera=arguments.camera,
             use_settings=not arguments.no_settings,
+            follow=arguments.follow,
         )
     except WindowError as error:
         raise CommandError(f"{error}; --headless works without a window") from error
@@ -122,6 +127,18 @@ def _check(arguments: Arguments) -> tuple[int, int] | None:
         if path is not None and not path.is_file():
             raise CommandError(f"{path}: no such file")
     return size
+
+
+def _check_follow(arguments: Arguments, run: Path) -> None:
+    """Raises `CommandError` where there is nothing to follow, or no window to follow it in."""
+    if arguments.checkpoints:
+        raise UsageError(f"either a CHECKPOINT or --follow RUN, got both: {arguments.checkpoints[0]} and {run}")
+    if arguments.headless or arguments.screenshot is not None or arguments.record is not None:
+        raise UsageError("--follow needs a window, it does not go with --headless, --screenshot or --record")
+    if not run.exists() and not run.parent.is_dir():
+        raise CommandError(f"{run}: expected a run's checkpoint or its folder, there is no folder {run.parent}")
+    if not has_display():
+        raise CommandError("--follow needs a window, and there is no display; without --follow a still can be rendered")
 
 
 def _refuse_headless_flags(arguments: Arguments) -> None:

@@ -25,17 +25,28 @@ class Picture:
         self.texture, self.wires = SceneTexture(), Wires()
         self.scene: LoadedScene | None = None
         self.snapshot: Snapshot | None = None  # of the present scene
+        self._next: LoadedScene | None = None  # takes the place of `scene` with its first picture
         self._base = ResolveSettings()
         self._legend: tuple[object, Legend] | None = None
 
     def open(self, scene: LoadedScene) -> None:
         """Another scene: nothing of the old one is shown any more."""
-        self.scene, self.snapshot, self._legend = scene, None, None
+        self.snapshot = None
         self.texture.clear()
+        self._take(scene)
+
+    def replace(self, scene: LoadedScene) -> None:
+        """The same scene, further trained: the old one is shown until the new one has a picture."""
+        self._next = scene
+
+    def _take(self, scene: LoadedScene) -> None:
+        self.scene, self._next, self._legend = scene, None, None
         self._base = ResolveSettings.for_model(scene.model)
 
     def show(self, snapshot: Snapshot) -> None:
         """The next picture of the present scene."""
+        if self._next is not None:
+            self._take(self._next)
         self.snapshot = snapshot
         self.texture.show(snapshot.buffers)
 

@@ -53,6 +53,13 @@ class Rig:
     fov_y: float = 50.0  # vertical field of view, degrees
     up: NDArray[np.float64] = field(default_factory=lambda: np.array([0.0, 0.0, 1.0]))  # [3] unit
 
+    @classmethod
+    def of(cls, camera: Camera, up: NDArray[np.float64]) -> Rig:
+        """The pose of a camera in a scene whose up axis is `up` [3]."""
+        rig = cls(fov_y=camera.fov_y, up=up)
+        rig.set_c2w(camera.c2w)
+        return rig
+
     @property
     def forward(self) -> NDArray[np.float64]:
         e0, e1, up = level_axes(self.up)

@@ -59,6 +59,8 @@ class LoadedScene:
     file_bytes: int = 0
     n_parameters: int = 0
     node_bytes: int = 0  # of one node's data
+    step: int | None = None  # of the training that made it; None: not told
+    saved: float = 0.0  # s since 1970, when the file was written
 
     @property
     def level_counts(self) -> list[int]:
@@ -129,8 +131,10 @@ def open_checkpoint(path: Path, executor: str) -> LoadedScene:
     from ..models.checkpoint import load_checkpoint
     from ..renderer.renderer import Renderer
 
+    stat = Path(path).stat() if Path(path).is_file() else None  # of the file that is read, or of an older one
     checkpoint = load_checkpoint(path)
     renderer = Renderer.from_checkpoint(checkpoint, executor)
+    step = (checkpoint.training or {}).get("step")
     scene = LoadedScene(
         path=Path(path),
         model=renderer.model,
@@ -138,9 +142,11 @@ def open_checkpoint(path: Path, executor: str) -> LoadedScene:
         reason=renderer.reason,
         view=checkpoint.view,
         backend=checkpoint.backend,
-        file_bytes=Path(path).stat().st_size,
+        file_bytes=stat.st_size if stat else 0,
         n_parameters=renderer.model.n_parameters,
         node_bytes=renderer.model.node_bytes,
+        step=step if isinstance(step, int) else None,
+        saved=stat.st_mtime if stat else 0.0,
     )
     _ = scene.level_counts, scene.levels, scene.boxes  # here, so that the window's thread never waits for them
     return scene

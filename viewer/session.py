@@ -25,6 +25,7 @@ class Session:
         self._rendering = executor  # name that the present scene's executor came from
         self.open_error: Exception | None = None  # of the newest checkpoint asked for
         self._opening: tuple[int, Path] = (0, Path())  # job and file, of the newest
+        self._again = False  # the newest is a file that is followed
         self._switching = 0  # job of the newest switch of executors
         self._sequence = 0  # newest snapshot taken in
         self._failure: Exception | None = None  # of the renderer, already said
@@ -46,10 +47,13 @@ class Session:
             or self.renderer.state != self._state
         )
 
-    def open(self, path: str | Path) -> None:
-        """Opens a checkpoint in the background; the present scene stays until the new one is there."""
+    def open(self, path: str | Path, again: bool = False) -> None:
+        """Opens a checkpoint in the background; the present scene stays until the new one is there.
+
+        `again`: a file that is followed, whose scene takes the place of the one it had before, in the same view.
+        """
         path, executor = Path(path).expanduser(), self.executor
-        self.open_error = None
+        self.open_error, self._again = None, again
         self._opening = (self.worker.submit("open", lambda: self.opener(path, executor)), path)
 
     def switch(self, name: str) -> None:
@@ -61,8 +65,9 @@ class Session:
             model = self.scene.model
             self._switching = self.worker.submit("switch", lambda: (model, *_background(*make_executor(name, model))))
 
-    def poll(self, adopt: Callable[[LoadedScene], None]) -> Snapshot | None:
-        """Takes in what was finished; `adopt` gets a newly opened scene. Returns a new picture of the present scene."""
+    def poll(self, adopt: Callable[[LoadedScene, bool], None]) -> Snapshot | None:
+        """Takes in what was finished; `adopt` gets a newly opened scene, and whether the view is kept. Returns a new
+        picture of the present scene."""
         for done in self.worker.poll():
             if done.kind == "open":
                 self._opened(done, adopt)
@@ -83,20 +88,24 @@ class Session:
         self._sequence = snapshot.sequence
         return snapshot if self.scene is not None else None
 
-    def _opened(self, done: Done, adopt: Callable[[LoadedScene], None]) -> None:
+    def _opened(self, done: Done, adopt: Callable[[LoadedScene, bool], None]) -> None:
         if done.serial != self._opening[0]:  # another file was asked for since
             if done.error is None:
                 done.value.executor.close()
             return
         if done.error is not None:
             self.open_error = done.error
-            self.notices.error(sentence(done.error))
+            if self._again:
+                self.notices.add(f"Not readable now, tried again when it changes: {sentence(done.error)}")
+            else:
+                self.notices.error(sentence(done.error))
             return
+        keep = self._again and self.scene is not None
         self.scene, self._rendering = done.value, self.executor
         latest = self.renderer.latest()
         self._sequence = latest.sequence if latest is not None else 0  # older pictures are of the old scene
-        adopt(done.value)
-        self.renderer.set_executor(done.value.executor)
+        adopt(done.value, keep)
+        self.renderer.set_executor(done.value.executor, same_place=keep)
 
     def _switched(self, done: Done) -> None:
         if done.error is not None:

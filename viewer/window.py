@@ -233,6 +233,14 @@ def read_framebuffer(width: int, height: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(out[::-1])
 
 
+def software_gl() -> bool:
+    """Whether the processor rasterises in the current context."""
+    from OpenGL import GL
+
+    name = GL.glGetString(GL.GL_RENDERER)
+    return b"llvmpipe" in (name or b"") or b"softpipe" in (name or b"")
+
+
 @contextlib.contextmanager
 def _quiet_glfw(glfw: Any) -> Any:
     """Collects GLFW's messages instead of letting it print warnings: they go into our one sentence."""

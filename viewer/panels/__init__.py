@@ -24,6 +24,7 @@ class Context:
     fields: dict[str, str]  # texts being typed, and which axes the pose is shown in
     bookmarks: frozenset[int] = frozenset()  # slots of this scene that hold a pose
     loading: str = ""  # name of the file being opened
+    following: str = ""  # what is followed and how old it is; empty: nothing
 
 
 def all_panels() -> dict[str, Callable[[Context], None]]:

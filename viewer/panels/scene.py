@@ -13,6 +13,8 @@ def draw(context: Context) -> None:
 
     _open_row(context)
     scene = context.scene
+    if context.following:
+        widgets.note(context.following)
     if scene is None:
         widgets.note("Nothing is open. Drop a checkpoint (.pth) onto the window, or give its path above.")
         return
@@ -20,6 +22,8 @@ def draw(context: Context) -> None:
     widgets.fact("Name", scene.path.name, str(scene.path))
     widgets.fact("On disk", widgets.size(scene.file_bytes))
     widgets.fact("Model", scene.backend)
+    if scene.step is not None:
+        widgets.fact("Trained", f"{scene.step:,} steps")
     widgets.fact("Parameters", widgets.count(scene.n_parameters))
     widgets.fact("Memory", widgets.size(scene.memory_bytes), "Node data: hash tables, MLPs and occupancy")
     widgets.heading("World")
