@@ -106,6 +106,9 @@ def test_infnerf_without_what_it_needs_exits_2(arguments: list[str]) -> None:
         (["--headless", "--lod-bias", "99"], 2, "--lod-bias"),
         (["--screenshot", "x.jpg"], 2, "must end in .png"),
         (["a.pth", "b.pth"], 2, "one CHECKPOINT"),
+        (["--follow", ".", "--screenshot", "x.png"], 2, "--follow needs a window"),
+        (["--follow", ".", "--headless"], 2, "--follow needs a window"),
+        (["--follow", "nowhere/run.pth"], 1, "there is no folder nowhere"),
     ],
 )
 def test_infnerf_view_says_what_is_wrong(
@@ -142,6 +145,9 @@ def test_infnerf_view_says_what_is_wrong(
         (["train", ".", "--out", "m.pth", "--steps", "1", "--loss", "depth"], 2, "--loss: expected depth=WEIGHT"),
         (["train", ".", "--out", "m.pth", "--steps", "1", "--loss", "depth=-1"], 2, "got 'depth=-1'"),
         (["train", ".", "--out", "m.pth", "--steps", "1", "--loss", "rgb=0"], 2, "at least one weight must be above 0"),
+        (["train", ".", "--out", "m.pth", "--steps", "1", "--save-minutes", "0"], 2, "--save-minutes must be from"),
+        (["train", ".", "--out", "m.pth", "--steps", "1", "--wandb", "a", "b"], 2, "one PROJECT, got a b"),
+        (["train", ".", "--out", "m.pth", "--steps", "1", "--logs", "no/x"], 1, "no/x: the folder no for the logs"),
         (["city", "out", "--size", "0x0"], 1, "got 0x0"),
         (["city", "out", "--blocks", "0"], 2, "--blocks"),
         (["render", "m.pth", "--camera", "c.json", "--out", "x.bmp"], 2, ".png or .npz"),
@@ -157,6 +163,14 @@ def test_infnerf_says_what_is_wrong(
     assert infnerf.main(arguments) == code
     assert message in error_of(code, capsys)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_following_without_a_display_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view, "has_display", lambda: False)
+    assert view.main(["--follow", str(tmp_path)]) == 1
+    assert "no display" in error_of(1, capsys)
 
 
 def test_a_file_that_is_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,10 +130,10 @@ class WandbLog:
 
     def __init__(self, config: LogConfig, resume: bool) -> None:
         """Raises `LogError` where wandb refuses."""
-        import wandb
-
-        self._image = wandb.Image
         try:
+            import wandb
+
+            self._image = wandb.Image
             self._run = wandb.init(
                 project=config.wandb,
                 name=config.name or None,

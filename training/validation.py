@@ -21,6 +21,7 @@ from ..renderer.executors import make_executor
 from ..renderer.frame import Executor
 from .eval_pictures import comparison
 from .evaluate import View, compare_view, open_split, pinhole_truth, views_of
+from .losses import psnr
 from .metrics import mean_of
 
 VIEWS = 4  # at most
@@ -29,10 +30,10 @@ SIDE = 200  # px, the longer side of a view at most
 
 @dataclass(frozen=True)
 class Score:
-    """What validation found, the mean over views."""
+    """What validation found."""
 
-    psnr: float  # dB
-    ssim: float | None  # None: the views are too small for it
+    psnr: float  # dB, of the pixels of all views together: an empty view, which any model gets right, tells nothing
+    ssim: float | None  # the mean over views; None: they are too small for it
     pictures: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # name -> [H, W, 3] sRGB
 
 
@@ -69,12 +70,12 @@ def validate(views: Sequence[View], checkpoint: Checkpoint, pictures: bool = Fal
     model = InfNeRF.from_checkpoint(checkpoint)
     executor, _ = make_executor("auto", model)
     try:
-        scores = [compare_view(executor, model.scene, view, 0, 1)[0].scores() for view in views]
+        pairs = [compare_view(executor, model.scene, view, 0, 1)[0] for view in views]
         shown = _levels(executor, model, views[len(views) // 2]) if pictures else {}
     finally:
         executor.close()
-    ssim = mean_of(score.ssim for score in scores)
-    return Score(float(np.mean([score.psnr for score in scores])), ssim, shown)
+    squared = np.concatenate([pair.squared[pair.valid] for pair in pairs])
+    return Score(psnr(float(squared.mean())), mean_of(pair.scores().ssim for pair in pairs), shown)
 
 
 def _levels(executor: Executor, model: InfNeRF, view: View) -> dict[str, NDArray[np.uint8]]:
