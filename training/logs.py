@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import secrets
 from collections.abc import Callable, Mapping
@@ -131,7 +132,7 @@ class WandbLog:
     def __init__(self, config: LogConfig, resume: bool) -> None:
         """Raises `LogError` where wandb refuses."""
         try:
-            import wandb
+            wandb: Any = importlib.import_module("wandb")
 
             self._image = wandb.Image
             self._run = wandb.init(
