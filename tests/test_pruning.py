@@ -93,7 +93,8 @@ def updater(model: InfNeRF) -> OccupancyUpdater:
     """Of a model that has been trained long enough to be measured."""
     occupancy = OccupancyUpdater(model, make_sampling(model)[0], 0)
     warm(occupancy)
-    occupancy.finish()
+    for _ in range(3):
+        occupancy.refresh(model.octree.n_nodes)
     return occupancy
 
 

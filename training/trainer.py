@@ -272,11 +272,13 @@ class Trainer:
         field = {"tables": tables, "mlp": mlp, "occupancy": self.occupancy.finished()}
         return Checkpoint("infnerf", model.config, model.octree, field, model.scene, {}, notes)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the checkpoint, and beside it (`path` + ".resume") what `resume` goes on from; each whole or not at
-        all. Raises `CheckpointError` or `CommandError` where that fails."""
-        save_checkpoint(self.checkpoint(), path)
-        save_state(self, resume_path(Path(path)))
+    def save(self, path: str | os.PathLike[str]) -> Checkpoint:
+        """Writes what `resume` goes on from (`path` + ".resume"), then the checkpoint, which it returns; each whole or
+        not at all. Raises `CheckpointError` or `CommandError` where that fails."""
+        checkpoint = self.checkpoint()
+        save_state(self, resume_path(Path(path)))  # first: a checkpoint without a state could not be gone on with
+        save_checkpoint(checkpoint, path)
+        return checkpoint
 
     def resume(self, path: str | os.PathLike[str]) -> None:
         """Goes on with the run that `save(path)` left: same model config, data and trainer config, bit for bit.

@@ -22,7 +22,10 @@ from .evaluate import View
 from .logs import Log
 from .losses import psnr
 from .octree_picture import octree_picture
+<<<<<<< HEAD
 from .resume import resume_path, save_state
+=======
+>>>>>>> 9d007bc639436398c52592bea8189f78903afb9d
 from .trainer import Trainer
 from .validation import validate
 
@@ -71,6 +74,7 @@ class Watch:
 
     def save(self, last: bool = False) -> None:
         """Writes state, checkpoint and, when it is the best so far, the best; `last`: with pictures in any case."""
+<<<<<<< HEAD
         trainer = self.trainer
         checkpoint = trainer.checkpoint()
         if self._fresh:  # of an earlier run, with whose figures this one must not be compared
@@ -81,6 +85,15 @@ class Watch:
         score = self._validate(checkpoint, last)
         if self.best is None or score > self.best:
             self.best, self.best_step = score, trainer.steps_done
+=======
+        if self._fresh:  # of an earlier run, with whose figures this one must not be compared
+            best_path(self.out).unlink(missing_ok=True)
+            self._fresh = False
+        checkpoint = self.trainer.save(self.out)
+        score = self._validate(checkpoint, last)
+        if self.best is None or score > self.best:
+            self.best, self.best_step = score, self.trainer.steps_done
+>>>>>>> 9d007bc639436398c52592bea8189f78903afb9d
             assert checkpoint.training is not None
             best = {"best_psnr": score, "best_by": self.measure}
             save_checkpoint(replace(checkpoint, training=checkpoint.training | best), best_path(self.out))
