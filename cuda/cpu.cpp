@@ -110,7 +110,7 @@ EXPORT void field_forward(const Scene *scene, const FieldSamples *s, const int *
 
 template <class P> static void backward_nodes(const Scene &scene, const FieldSamples &s, const int *nodes, int n) {
     constexpr int largest = (MAX_FEATURES + 1) * MAX_HIDDEN + (MAX_HIDDEN + 1) * MAX_GEO +
-                            (MAX_GEO + MAX_SH + 1) * MAX_HIDDEN + (MAX_HIDDEN + 1) * 3;
+                            (MAX_GEO + MAX_SH + MAX_APPEARANCE + 1) * MAX_HIDDEN + (MAX_HIDDEN + 1) * 3;
     typename P::F d_weights[largest];
     Backward<P> packets[BACKWARD_BATCH];
     for (int i = 0; i < n; i++) field_backward_node<P, FloatTable>(scene, s, nodes[i], packets, d_weights);

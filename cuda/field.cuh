@@ -10,21 +10,29 @@ struct Layers {  // offsets of the four layers in a node's row of mlp
     int density_hidden, density_out, color_hidden, color_out;
 };
 
+DEVICE int color_inputs(const Scene &s) { return s.geo + s.sh_degree * s.sh_degree + s.appearance; }
+
 DEVICE Layers layers_of(const Scene &s) {
-    const int n_features = s.n_grid_levels * s.features, n_sh = s.sh_degree * s.sh_degree;
+    const int n_features = s.n_grid_levels * s.features;
     Layers at;
     at.density_hidden = 0;
     at.density_out = at.density_hidden + (n_features + 1) * s.hidden;
     at.color_hidden = at.density_out + (s.hidden + 1) * (s.geo + 1);
-    at.color_out = at.color_hidden + (s.geo + n_sh + 1) * s.hidden;
+    at.color_out = at.color_hidden + (color_inputs(s) + 1) * s.hidden;
     return at;
 }
 
-// What the backward pass needs again. color_in = geometry features, then the harmonics of the direction.
+// What the backward pass needs again. color_in = geometry features, then the harmonics of the direction, then the appearance.
 template <class P> struct Activations {
     typename P::F features[MAX_FEATURES], density_hidden[MAX_HIDDEN], density_out[MAX_GEO + 1];
-    typename P::F color_in[MAX_GEO + MAX_SH], color_hidden[MAX_HIDDEN];
+    typename P::F color_in[MAX_GEO + MAX_SH + MAX_APPEARANCE], color_hidden[MAX_HIDDEN];
 };
+
+// Zeros, the mean of all images' (training/appearance.py).
+template <class P> DEVICE void no_appearance(const Scene &scene, Activations<P> &a) {
+    const int last = color_inputs(scene);
+    for (int i = last - scene.appearance; i < last; i++) a.color_in[i] = all_f<P>(0.0f);
+}
 
 template <class Table> DEVICE const void *table_row(const Scene &scene, int node) {
     return Table::at(scene.tables, (u64)node * scene.n_grid_levels * scene.table_size * scene.features);
@@ -48,17 +56,16 @@ template <class P> DEVICE typename P::F density_of(typename P::F log_density, fl
 
 template <class P> DEVICE typename P::F sigmoid_of(typename P::F x) { return 1.0f / (exp_of<P>(-x) + 1.0f); }
 
-// sigma and rgb of one node for all lanes; the caller has put the harmonics behind the geometry features in a.color_in.
+// sigma and rgb of one node for all lanes; the caller has put harmonics and appearance behind the geometry features in a.color_in.
 template <class P, class Table>
 DEVICE typename P::F shade(const Scene &scene, int node, int level, typename P::F x, typename P::F y, typename P::F z,
                            Activations<P> &a, typename P::F *rgb) {
     density_features<P, Table>(scene, node, x, y, z, a);
     const float *mlp = scene.mlp + (u64)node * scene.mlp_size;
     const Layers at = layers_of(scene);
-    const int n_sh = scene.sh_degree * scene.sh_degree;
     dense<P, false>(mlp + at.density_out, scene.hidden, scene.geo + 1, a.density_hidden, a.density_out);
     for (int g = 0; g < scene.geo; g++) a.color_in[g] = a.density_out[g + 1];
-    dense<P, true>(mlp + at.color_hidden, scene.geo + n_sh, scene.hidden, a.color_in, a.color_hidden);
+    dense<P, true>(mlp + at.color_hidden, color_inputs(scene), scene.hidden, a.color_in, a.color_hidden);
     dense<P, false>(mlp + at.color_out, scene.hidden, 3, a.color_hidden, rgb);
     for (int c = 0; c < 3; c++) rgb[c] = sigmoid_of<P>(rgb[c]);
     const float gsd = scene.root_gsd * as_float((127 - level) << 23);

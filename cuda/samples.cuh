@@ -85,12 +85,14 @@ struct FieldSamples {         // [n_samples] unless said
     const float *local;       // [n_samples, 3]
     const int *ray_indices;
     const float *directions;  // [n_rays, 3]
+    const float *appearance;  // [n_rays, scene.appearance]; null: zeros
     const int *order;         // sample numbers bucketed by node
     const int *starts;        // [n_nodes + 1] into order
     float *sigma, *rgb;       // outputs; rgb [n_samples, 3]
     const float *d_sigma, *d_rgb;
     float *d_tables;          // [n_nodes, n_grid_levels, table_size, features], +=
     float *d_mlp;             // [n_nodes, mlp_size], +=
+    float *d_appearance;      // [n_samples, scene.appearance], =, of samples with a gradient; null: not wanted
 };
 
 template <class P>
@@ -98,9 +100,13 @@ DEVICE void load_samples(const Scene &scene, const FieldSamples &s, typename P::
                          typename P::F *position) {
     const typename P::I i3 = index * 3;
     for (int c = 0; c < 3; c++) position[c] = gather(s.local, i3 + c);
-    const typename P::I r3 = gather(s.ray_indices, index) * 3;
+    const typename P::I ray = gather(s.ray_indices, index), r3 = ray * 3;
     spherical_harmonics<P>(scene.sh_degree, gather(s.directions, r3), gather(s.directions, r3 + 1),
                            gather(s.directions, r3 + 2), a.color_in + scene.geo);
+    no_appearance<P>(scene, a);
+    if (!s.appearance) return;
+    typename P::F *in = a.color_in + color_inputs(scene) - scene.appearance;
+    for (int i = 0; i < scene.appearance; i++) in[i] = gather(s.appearance, ray * scene.appearance + i);
 }
 
 template <class P, class Table>
@@ -176,13 +182,26 @@ DEVICE void backward_packet(const Scene &scene, const Layers &at, const FieldSam
         encode_backward<P, 4>(scene, d_row, p.position, d_features);
 }
 
+// The gradients of n samples' appearance: the colour MLP's last inputs.
+template <class P>
+DEVICE void appearance_backward(const Scene &scene, const Layers &at, const FieldSamples &s, int node, typename P::I index,
+                                int n, const Backward<P> &p) {
+    typename P::F d_appearance[MAX_APPEARANCE];
+    const float *rows = scene.mlp + (u64)node * scene.mlp_size + at.color_hidden;
+    rows += (color_inputs(scene) - scene.appearance) * scene.hidden;
+    dense_backward_input<P>(rows, scene.appearance, scene.hidden, p.d_color_hidden, d_appearance);
+    for (int l = 0; l < n; l++)
+        for (int i = 0; i < scene.appearance; i++)
+            s.d_appearance[(u64)lane(index, l) * scene.appearance + i] = lane(d_appearance[i], l);
+}
+
 // Adds what N packets say of a node's MLPs to d_weights, per lane.
 template <class P, int N>
 DEVICE void add_weight_gradients(const Scene &scene, const Layers &at, const Backward<P> *p, typename P::F *d_weights) {
     const int stride = sizeof(Backward<P>) / sizeof(typename P::F);
-    const int n_features = scene.n_grid_levels * scene.features, n_sh = scene.sh_degree * scene.sh_degree;
+    const int n_features = scene.n_grid_levels * scene.features;
     dense_backward_weights<P, N>(scene.hidden, 3, p->a.color_hidden, p->d_color, stride, d_weights + at.color_out);
-    dense_backward_weights<P, N>(scene.geo + n_sh, scene.hidden, p->a.color_in, p->d_color_hidden, stride,
+    dense_backward_weights<P, N>(color_inputs(scene), scene.hidden, p->a.color_in, p->d_color_hidden, stride,
                                  d_weights + at.color_hidden);
     dense_backward_weights<P, N>(scene.hidden, scene.geo + 1, p->a.density_hidden, p->d_density, stride,
                                  d_weights + at.density_out);
@@ -215,7 +234,9 @@ DEVICE void field_backward_node(const Scene &scene, const FieldSamples &s, int n
     typename P::I index = all_i<P>(0);
     while (const int n = next_with_gradient<P>(s, cursor, end, index)) {
         touched = true;
-        backward_packet<P, Table>(scene, at, s, node, index, n, packets[waiting++], d_row);
+        backward_packet<P, Table>(scene, at, s, node, index, n, packets[waiting], d_row);
+        if (s.d_appearance) appearance_backward<P>(scene, at, s, node, index, n, packets[waiting]);
+        waiting++;
         if (waiting < BACKWARD_BATCH) continue;
         add_weight_gradients<P, BACKWARD_BATCH>(scene, at, packets, d_weights);
         waiting = 0;

@@ -9,6 +9,7 @@ constexpr int MAX_FEATURES = 32;
 constexpr int MAX_HIDDEN = 64;
 constexpr int MAX_GEO = 32;
 constexpr int MAX_SH = 16;
+constexpr int MAX_APPEARANCE = 16;
 constexpr int MAX_STRIDE_LOG2 = 5;
 constexpr int BACKGROUND_STEPS = 64;
 constexpr float MAX_LOG_DENSITY = 11.0f;
@@ -21,7 +22,7 @@ struct Scene {
     const float *mlp;         // [n_nodes, mlp_size]
     int n_nodes, depth;
     int n_grid_levels, features, table_size;
-    int hidden, geo, sh_degree;
+    int hidden, geo, sh_degree, appearance;
     int mlp_size, occupancy_resolution, occupancy_words;
     int grid_resolution[MAX_GRID_LEVELS];
     int background;           // 1: the root's grid holds the world around its cube, too (contraction.cuh)

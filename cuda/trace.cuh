@@ -104,6 +104,7 @@ DEVICE void trace_packet(const Scene &scene, const View &view, typename P::I col
     I k = larger<I>(to_int(step_index<P>(ray, larger<F>(ray.near, zero)) - ray.offset - 1.0f), all_i<P>(0));
     Activations<P> a;
     spherical_harmonics<P>(scene.sh_degree, ray.dx, ray.dy, ray.dz, a.color_in + scene.geo);
+    no_appearance<P>(scene, a);
     Sample<P> s = Sample<P>();
     NO_UNROLL
     while (any(alive)) {

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 #: Fields that the first files of format version 1 did not have; their absence means the default.
-LATER_FIELDS = frozenset({"background"})
+LATER_FIELDS = frozenset({"background", "appearance_dim"})
 #: Weights of one node's MLPs, in the order of their storage: each matrix input-major [in][out], then its bias.
 MLP_LAYERS = ("density_hidden", "density_out", "color_hidden", "color_out")
 
@@ -33,6 +33,8 @@ class InfNeRFConfig:
     density_shift: float = -5.0  # sigma = exp(x + density_shift) / gsd(level)
     background: bool = False  # the root also holds all that lies around its cube, contracted (models/contraction.py)
 
+    appearance_dim: int = 0  # numbers of each training image that join the colour MLP's inputs; folded when saved
+
     def __post_init__(self) -> None:
         ranges: dict[str, tuple[int, int]] = {
             "n_grid_levels": (1, 16),
@@ -42,6 +44,7 @@ class InfNeRFConfig:
             "geo_dim": (1, 31),
             "sh_degree": (1, 4),
             "occupancy_resolution": (8, 128),
+            "appearance_dim": (0, 16),
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
@@ -96,7 +99,7 @@ class InfNeRFConfig:
         shapes = (
             (self.n_features, self.hidden_dim),
             (self.hidden_dim, self.geo_dim + 1),
-            (self.geo_dim + self.n_sh, self.hidden_dim),
+            (self.geo_dim + self.n_sh + self.appearance_dim, self.hidden_dim),
             (self.hidden_dim, 3),
         )
         return dict(zip(MLP_LAYERS, shapes, strict=True))

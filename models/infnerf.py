@@ -233,6 +233,7 @@ class InfNeRF(nn.Module):
         node: Tensor,  # [n] int64
         local: Tensor,  # [n, 3] grid positions in the node, [0, 1]
         directions: Tensor,  # [n, 3] unit
+        appearance: Tensor | None = None,  # [n, appearance_dim]; None: zeros
     ) -> tuple[Tensor, Tensor]:
         """The radiance field: `sigmas` [n] per world unit and `rgb` [n, 3] in [0, 1].
 
@@ -244,7 +245,10 @@ class InfNeRF(nn.Module):
         tiles = NodeTiles.of(node, self.octree.n_nodes)
         raw, layers = self._density_mlp(tiles, node, local)
         harmonics = spherical_harmonics(directions, config.sh_degree)
-        hidden = dense(tiles.pad(torch.cat([raw[:, 1:], harmonics], -1)), layers[2], config.hidden_dim).relu()
+        if appearance is None:
+            appearance = local.new_zeros(len(local), config.appearance_dim)
+        inputs = torch.cat([raw[:, 1:], harmonics, appearance], -1)
+        hidden = dense(tiles.pad(inputs), layers[2], config.hidden_dim).relu()
         rgb = tiles.unpad(dense(hidden, layers[3], 3)).sigmoid()
         gsd = self.gsd(self.octree.level.to(node.device)[node]).to(local)
         return torch.exp((raw[:, 0] + config.density_shift).clamp(max=MAX_LOG_DENSITY)) / gsd, rgb

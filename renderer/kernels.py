@@ -33,7 +33,8 @@ class SceneStruct(ctypes.Structure):
     _fields_ = [
         *[(name, _P) for name in ("children", "level", "occupancy", "tables", "mlp")],
         *[(name, _I) for name in ("n_nodes", "depth", "n_grid_levels", "features", "table_size")],
-        *[(name, _I) for name in ("hidden", "geo", "sh_degree", "mlp_size", "occupancy_resolution", "occupancy_words")],
+        *[(name, _I) for name in ("hidden", "geo", "sh_degree", "appearance")],
+        *[(name, _I) for name in ("mlp_size", "occupancy_resolution", "occupancy_words")],
         ("grid_resolution", _I * MAX_GRID_LEVELS),
         ("background", _I),
         *[(name, _F) for name in ("root_size", "root_gsd", "density_shift")],
@@ -74,8 +75,8 @@ class FieldSamplesStruct(ctypes.Structure):
     _fields_ = [
         (name, _P)
         for name in (
-            "local", "ray_indices", "directions", "order", "starts", "sigma", "rgb",
-            "d_sigma", "d_rgb", "d_tables", "d_mlp",
+            "local", "ray_indices", "directions", "appearance", "order", "starts", "sigma", "rgb",
+            "d_sigma", "d_rgb", "d_tables", "d_mlp", "d_appearance",
         )
     ]  # fmt: skip
 
@@ -241,6 +242,7 @@ class SceneArrays:
         s.n_nodes, s.depth = octree.n_nodes, octree.depth
         s.n_grid_levels, s.features, s.table_size = config.n_grid_levels, config.features_per_level, config.table_size
         s.hidden, s.geo, s.sh_degree, s.mlp_size = config.hidden_dim, config.geo_dim, config.sh_degree, config.mlp_size
+        s.appearance = config.appearance_dim
         s.occupancy_resolution, s.occupancy_words = config.occupancy_resolution, config.occupancy_words
         s.grid_resolution[: config.n_grid_levels] = config.grid_resolutions
         s.background = config.background

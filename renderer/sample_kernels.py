@@ -82,12 +82,21 @@ class SampleKernels:
             ],
         )  # fmt: skip
 
-    def field(self, samples: PackedSamples, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """`sigmas` [n] and `rgb` [n, 3] of packed samples; gradients flow to the model's `tables` and `mlp`.
+    def field(
+        self, samples: PackedSamples, directions: Tensor, appearance: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`sigmas` [n] and `rgb` [n, 3] of packed samples; gradients flow to the model's `tables` and `mlp`, and to
+        `appearance`.
 
-        `directions`: [n_rays, 3].
+        `directions`: [n_rays, 3]. `appearance`: [n_rays, appearance_dim]; None: zeros.
         """
-        return _Field.apply(self.model.tables, self.model.mlp, samples, directions, self)  # type: ignore[return-value]
+        model = self.model
+        if appearance is not None and appearance.shape[-1] != model.config.appearance_dim:
+            raise ValueError(
+                f"SampleKernels.field: appearance must be [n_rays, {model.config.appearance_dim}], "
+                f"got {list(appearance.shape)}"
+            )
+        return _Field.apply(model.tables, model.mlp, appearance, samples, directions, self)  # type: ignore[return-value]
 
     def gradients(self) -> tuple[Tensor, Tensor]:
         """`.grad` of tables and MLPs, which the kernels add to in place.
@@ -112,10 +121,13 @@ class SampleKernels:
 class _Call:
     """Arrays of one field call, bucketed by node, and the nodes dealt out to threads by their number of samples."""
 
-    def __init__(self, owner: SampleKernels, samples: PackedSamples, directions: Tensor) -> None:
+    def __init__(
+        self, owner: SampleKernels, samples: PackedSamples, directions: Tensor, appearance: Tensor | None
+    ) -> None:
         n, n_nodes = len(samples), owner.model.octree.n_nodes
         self.owner = owner
         self.local, self.directions = samples.local.contiguous(), directions.contiguous()
+        self.appearance = None if appearance is None else appearance.detach().contiguous()
         self.rays, self.node = samples.ray_indices.int(), samples.node.int()
         self.starts = torch.empty(n_nodes + 1, dtype=torch.int32)
         self.order = torch.empty(n, dtype=torch.int32)
@@ -125,8 +137,9 @@ class _Call:
 
     def struct(self, **gradients: Tensor) -> FieldSamplesStruct:
         arrays: dict[str, Any] = {
-            "local": self.local, "ray_indices": self.rays, "directions": self.directions, "order": self.order,
-            "starts": self.starts, "sigma": self.sigma, "rgb": self.rgb, **gradients,
+            "local": self.local, "ray_indices": self.rays, "directions": self.directions,
+            "appearance": self.appearance, "order": self.order, "starts": self.starts, "sigma": self.sigma,
+            "rgb": self.rgb, **gradients,
         }  # fmt: skip
         return FieldSamplesStruct(**{name: pointer(array) for name, array in arrays.items()})
 
@@ -152,9 +165,10 @@ def _deal(starts: Tensor, n: int) -> list[Tensor]:
 class _Field(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, tables: Tensor, mlp: Tensor, samples: PackedSamples, directions: Tensor, owner: SampleKernels
-    ):
-        call = _Call(owner, samples, directions)
+        ctx: Any, tables: Tensor, mlp: Tensor, appearance: Tensor | None, samples: PackedSamples, directions: Tensor,
+        owner: SampleKernels,
+    ):  # fmt: skip
+        call = _Call(owner, samples, directions, appearance)
         call.run(owner.kernels.library.field_forward, call.struct(), 0, owner.plain)
         sigma, rgb, call.sigma, call.rgb = call.sigma, call.rgb, None, None  # outputs kept on ctx would never be freed
         ctx.call = call
@@ -166,9 +180,14 @@ class _Field(torch.autograd.Function):
         owner = call.owner
         d_tables, d_mlp = owner.gradients()
         d_sigma, d_rgb = d_sigma.contiguous(), d_rgb.contiguous()
-        struct = call.struct(d_sigma=d_sigma, d_rgb=d_rgb, d_tables=d_tables, d_mlp=d_mlp)
-        call.run(owner.kernels.library.field_backward, struct, owner.plain)
-        return None, None, None, None, None  # they are in .grad already
+        gradients = {"d_sigma": d_sigma, "d_rgb": d_rgb, "d_tables": d_tables, "d_mlp": d_mlp}
+        d_appearance = None
+        if call.appearance is not None and ctx.needs_input_grad[2]:
+            gradients["d_appearance"] = torch.zeros(len(d_sigma), call.appearance.shape[1])
+        call.run(owner.kernels.library.field_backward, call.struct(**gradients), owner.plain)
+        if "d_appearance" in gradients:
+            d_appearance = torch.zeros_like(call.appearance).index_add_(0, call.rays, gradients["d_appearance"])
+        return None, None, d_appearance, None, None, None  # tables' and mlp's are in .grad already
 
 
 class _Composite(torch.autograd.Function):

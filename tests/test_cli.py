@@ -129,7 +129,11 @@ def test_infnerf_view_says_what_is_wrong(
         (["train", ".", "--out", "m.pth", "--steps", "0"], 2, "--steps must be from 1"),
         (["train", ".", "--out", "m.pth", "--minutes", "-1"], 2, "--minutes"),
         (["train", ".", "--out", "m.pth", "--steps", "1", "--max-depth", "99"], 2, "--max-depth must be from 0 to 31"),
-        (["train", ".", "--out", "m.pth", "--steps", "1", "--table-size", "999"], 2, "--resolution: config.table_size"),
+        (
+            ["train", ".", "--out", "m.pth", "--steps", "1", "--table-size", "999"],
+            2,
+            "--appearance-dim: config.table_size",
+        ),
         (["train", ".", "--out", "m.pth", "--steps", "1", "--max-megabytes", "0"], 2, "--max-megabytes"),
         (["train", ".", "--out", "m.pth", "--steps", "1", "--image-gigabytes", "-3"], 2, "--image-gigabytes"),
         (
@@ -148,6 +152,11 @@ def test_infnerf_view_says_what_is_wrong(
         (["train", ".", "--out", "m.pth", "--steps", "1", "--save-minutes", "0"], 2, "--save-minutes must be from"),
         (["train", ".", "--out", "m.pth", "--steps", "1", "--wandb", "a", "b"], 2, "one PROJECT, got a b"),
         (["train", ".", "--out", "m.pth", "--steps", "1", "--logs", "no/x"], 1, "no/x: the folder no for the logs"),
+        (
+            ["train", ".", "--out", "m.pth", "--steps", "1", "--appearance-dim", "17"],
+            2,
+            "config.appearance_dim must be",
+        ),
         (["city", "out", "--size", "0x0"], 1, "got 0x0"),
         (["city", "out", "--blocks", "0"], 2, "--blocks"),
         (["render", "m.pth", "--camera", "c.json", "--out", "x.bmp"], 2, ".png or .npz"),

@@ -20,6 +20,7 @@ from infnerf.renderer.frame import CHANNELS, FrameBuffers, RenderRequest
 from infnerf.renderer.kernels import CUDA_DIR, STRUCTS, load_kernels
 from infnerf.renderer.sample_kernels import SampleKernels
 from infnerf.renderer.torch_executor import TorchExecutor
+from infnerf.training.sampling import TorchSampling
 
 SHAPES: tuple[dict[str, Any], ...] = (
     {},
@@ -160,25 +161,27 @@ def test_marching_takes_the_twins_samples(frame: int, plain: bool, background: b
     assert int((a.dt > 1.9 * a.dt.min()).sum()) > 0  # merged steps in clamped nodes are among them
 
 
+@pytest.mark.parametrize("appearance_dim", [0, 5])
 @pytest.mark.parametrize("shape", range(len(SHAPES)))
 @pytest.mark.parametrize("plain", [False, True])
-def test_field_and_its_gradients_are_the_twins(shape: int, plain: bool) -> None:
-    model = random_model(shape, half=False, **SHAPES[shape])
+def test_field_and_its_gradients_are_the_twins(shape: int, plain: bool, appearance_dim: int) -> None:
+    model = random_model(shape, half=False, appearance_dim=appearance_dim, **SHAPES[shape])
     kernels = SampleKernels(model, plain)
     origins, directions, cones, counters = rays(model, 200)
     samples = kernels.march(origins, directions, cones, counters, MarchSettings())
     rng = torch.Generator().manual_seed(0)
     d_sigma, d_rgb = torch.randn(len(samples), generator=rng), torch.randn(len(samples), 3, generator=rng)
     d_sigma[::3], d_rgb[::3] = 0, 0  # samples without a gradient take a short cut
+    appearance = torch.randn(200, appearance_dim, generator=rng).requires_grad_() if appearance_dim else None
     results = []
-    for field in (
-        lambda: model.field(samples.node, samples.local, directions[samples.ray_indices]),
-        lambda: kernels.field(samples, directions),
-    ):
-        sigma, rgb = field()
+    for sampling in (TorchSampling(model), kernels):
+        sigma, rgb = sampling.field(samples, directions, appearance)
         model.zero_grad()
         torch.autograd.backward([sigma, rgb], [d_sigma, d_rgb])
-        results.append((sigma.detach(), rgb.detach(), model.tables.grad, model.mlp.grad))
+        results.append([sigma.detach(), rgb.detach(), model.tables.grad, model.mlp.grad])
+        if appearance is not None:
+            results[-1].append(appearance.grad)
+            appearance.grad = None
     for expected, actual in zip(*results, strict=True):
         assert expected is not None
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=2e-5 * float(expected.abs().max()))

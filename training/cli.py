@@ -108,6 +108,8 @@ class Train:
     """Memory for training images; what does not fit is read again in turn. Default: all stay."""
     loss: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=WEIGHT")] = ()
     """Weight of a loss: rgb (1 unless told), consistency, transparency, distortion, depth (0). May be repeated."""
+    appearance_dim: Annotated[int, arg(metavar="N")] = 0
+    """Numbers learnt for each image, for light and exposure that differ; 0: none. Viewers show their mean."""
     rgb_loss: Literal["l2", "charbonnier"] = "l2"
     """How errors of colour count."""
     save_minutes: Annotated[float, arg(metavar="M")] = 5.0
@@ -142,9 +144,12 @@ class Train:
         from .run import train
 
         try:
-            model = InfNeRFConfig(self.grid_levels, table_size=self.table_size, resolution=self.resolution)
+            model = InfNeRFConfig(
+                self.grid_levels, table_size=self.table_size, resolution=self.resolution,
+                appearance_dim=self.appearance_dim,
+            )  # fmt: skip
         except ValueError as error:
-            raise UsageError(f"--table-size, --grid-levels, --resolution: {error}") from None
+            raise UsageError(f"--table-size, --grid-levels, --resolution, --appearance-dim: {error}") from None
         try:
             losses = LossConfig.parse(self.loss, rgb_form=self.rgb_loss)
         except ValueError as error:

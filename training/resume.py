@@ -90,6 +90,7 @@ def _state(trainer: Trainer) -> dict[str, Any]:
         "mlp": model.mlp.data,
         "optimizer": trainer.optimizer.state_dict(),
         "occupancy": {"words": model.occupancy, **occupancy.state_dict()},
+        "appearance": trainer.appearance.state_dict(),
         "votes": trainer.demand.votes,
         "growths": list(trainer.growths),
         "use": trainer.use.state_dict(),
@@ -110,6 +111,7 @@ def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.adopt(model, anyone, trainer.occupancy.density[:0])
     trainer.optimizer.load_state_dict(state["optimizer"])
     trainer.occupancy.load_state_dict(state["occupancy"])
+    trainer.appearance.load_state_dict(state["appearance"])
     trainer.demand.votes = state["votes"]
     trainer.growths = [float(fraction) for fraction in state["growths"]]
     trainer.use.load_state_dict(state["use"])

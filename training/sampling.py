@@ -35,7 +35,9 @@ class Sampling(Protocol):
         self, origins: Tensor, directions: Tensor, cones: Tensor, counters: Tensor, settings: MarchSettings, limit: int
     ) -> PackedSamples: ...
 
-    def field(self, samples: PackedSamples, directions: Tensor) -> tuple[Tensor, Tensor]: ...
+    def field(
+        self, samples: PackedSamples, directions: Tensor, appearance: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]: ...
 
     def composite(
         self, sigmas: Tensor, rgb: Tensor, samples: PackedSamples, n_rays: int, early_stop: float
@@ -54,8 +56,11 @@ class TorchSampling:
     ) -> PackedSamples:
         return self.model.march(origins, directions, cones, counters, settings)
 
-    def field(self, samples: PackedSamples, directions: Tensor) -> tuple[Tensor, Tensor]:
-        return self.model.field(samples.node, samples.local, directions[samples.ray_indices])
+    def field(
+        self, samples: PackedSamples, directions: Tensor, appearance: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        own = None if appearance is None else appearance[samples.ray_indices]
+        return self.model.field(samples.node, samples.local, directions[samples.ray_indices], own)
 
     def composite(self, sigmas: Tensor, rgb: Tensor, samples: PackedSamples, n_rays: int, early_stop: float) -> Tensor:
         return composite(sigmas, rgb, samples.dt, samples.ray_indices, n_rays, early_stop)

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from ..data.dataset import Dataset
 from ..data.pyramid import ImagePyramid, RayBatch
+from ..models.appearance import fold_appearance
 from ..models.checkpoint import Checkpoint, camera_to_entry, save_checkpoint
 from ..models.infnerf import InfNeRF, default_scene
 from ..models.marching import MarchSettings
 from ..models.octree import lone_root
+from .appearance import Appearance
 from .config import SCALES, StepRecord, TrainerConfig, node_budget
 from .growth import Demand, grown, octant_values, octants
 from .loss_terms import total_loss
@@ -93,6 +95,7 @@ class Trainer:
         self.sampling, self.sampling_name = make_sampling(model)
         self.occupancy = OccupancyUpdater(model, self.sampling, config.seed)
         self.optimizer = NodeAdam(model, config.adam, self.sampling.kernels)
+        self.appearance = Appearance(len(train_set), model.config.appearance_dim)
         self.demand = Demand(model.octree)
         self.growths = list(self._growth_schedule())
         self.use = Use(model.octree.n_nodes)
@@ -193,7 +196,7 @@ class Trainer:
         samples = self.sampling.march(
             self.model.to_local(batch.rays_o), batch.rays_d, cones, counters, settings, MAX_SAMPLES_PER_RAY
         )
-        sigmas, rgb = self.sampling.field(samples, batch.rays_d)
+        sigmas, rgb = self.sampling.field(samples, batch.rays_d, self.appearance.of(batch.image))
         if self.steps_done % VOTE_EVERY == 0:
             for counted, left in ((self.demand, self.growths), (self.use, self.prunes)):
                 if left:
@@ -230,6 +233,7 @@ class Trainer:
             nodes = torch.cat([nodes, *inputs.nodes]).unique()
         active = torch.bincount(self.model.octree.level[nodes]).tolist()  # before the tree changes
         self.optimizer.step(nodes, rate, tied=fraction < self.config.tied_share)
+        self.appearance.step(rate)
         self.keep_schedule(fraction)
         self.steps_done += 1
         full_size = float(inputs.error.detach()[: n // 2].square().mean(-1).mean())  # finest scale first
@@ -264,13 +268,15 @@ class Trainer:
         return self.model
 
     def checkpoint(self) -> Checkpoint:
-        """What is saved: half precision, with the occupancy measured anew. Changes nothing of the run."""
+        """What is saved: half precision, in the mean appearance, with the occupancy measured anew. Changes nothing
+        of the run."""
         model = self.model
         tables = model.tables.detach().clamp(-65000, 65000).half()
-        mlp = model.mlp.detach().clamp(-65000, 65000).half()
+        config, mlp = fold_appearance(model.config, model.mlp.detach(), self.appearance.mean)
+        mlp = mlp.clamp(-65000, 65000).half()
         notes = {"step": self.steps_done, "seed": self.config.seed, "downscale": self.config.downscale}
         field = {"tables": tables, "mlp": mlp, "occupancy": self.occupancy.finished()}
-        return Checkpoint("infnerf", model.config, model.octree, field, model.scene, {}, notes)
+        return Checkpoint("infnerf", config, model.octree, field, model.scene, {}, notes)
 
     def save(self, path: str | os.PathLike[str]) -> Checkpoint:
         """Writes what `resume` goes on from (`path` + ".resume"), then the checkpoint, which it returns; each whole or
