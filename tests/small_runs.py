@@ -1,11 +1,4 @@
-<<<<<<< HEAD
-"""A model and training runs small enough for tests.
-
-`config` and `trainer_of` on the fixture `city` (conftest.py), `run` from files to files.
-"""
-=======
 """Models and training runs small enough for tests, on the fixture `city` (conftest.py)."""
->>>>>>> 9d007bc639436398c52592bea8189f78903afb9d
 
 from __future__ import annotations
 
@@ -15,10 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-<<<<<<< HEAD
-from infnerf.data.city import make_city
-=======
->>>>>>> 9d007bc639436398c52592bea8189f78903afb9d
 from infnerf.data.dataset import load_dataset
 from infnerf.models.checkpoint import load_checkpoint
 from infnerf.models.config import InfNeRFConfig
@@ -52,27 +41,12 @@ class CutShort(TrainerConfig):
         return 1.0 if steps_done >= (self.steps or 0) else steps_done / self.planned
 
 
-<<<<<<< HEAD
-def small_city(folder: Path) -> Path:
-    """6 images and 6 for tests, of 48x32 pixels."""
-    make_city(folder / "city", blocks=1, views=6, size=(48, 32), seed=4, test_views=6, workers=1, supersample=1)
-    return folder / "city"
-
-
-def run(city: Path, out: Path, steps: int, planned: int | None = None, **options: object) -> Trainer:
-    """Trains `steps` of a run of `planned` steps. `options` are those of `train`."""
-    cut = CutShort(samples_per_step=1 << 12, max_bytes=400_000, steps=steps, planned=planned or steps)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(point_prior, "FINEST", 64)  # 256 takes most of a second
-        return train(city, out, cut, SMALL, **({"say": lambda _: None} | options))  # type: ignore[arg-type]
-=======
 def run(city: Path, out: Path, steps: int, planned: int | None = None, **options: object) -> Trainer:
     """Trains `steps` of a run of `planned` steps, from files to files. `options` are those of `train`."""
     shape = CutShort(samples_per_step=1 << 12, max_bytes=400_000, steps=steps, planned=planned or steps)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(point_prior, "FINEST", 64)  # 256 takes most of a second
         return train(city, out, shape, SMALL, **({"say": lambda _: None} | options))  # type: ignore[arg-type]
->>>>>>> 9d007bc639436398c52592bea8189f78903afb9d
 
 
 def same(a: Path, b: Path) -> bool:

@@ -12,11 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-<<<<<<< HEAD
-from small_runs import run, small_city
-=======
 from small_runs import run
->>>>>>> 9d007bc639436398c52592bea8189f78903afb9d
 
 from infnerf.training import cli, watch
 from infnerf.training.logs import LogConfig, LogError, Logs, check_logs, open_logs
@@ -25,14 +21,6 @@ from infnerf.training.trainer import Trainer
 PICTURE = np.zeros((4, 6, 3), np.uint8)
 
 
-<<<<<<< HEAD
-@pytest.fixture(scope="module")
-def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_city(tmp_path_factory.mktemp("city"))
-
-
-=======
->>>>>>> 9d007bc639436398c52592bea8189f78903afb9d
 def events(folder: Path) -> Any:
     """What TensorBoard itself would show."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-=======
 import json
->>>>>>> 9d007bc639436398c52592bea8189f78903afb9d
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-<<<<<<< HEAD
-from small_runs import run, same, small_city
-=======
 from small_runs import run, same
->>>>>>> 9d007bc639436398c52592bea8189f78903afb9d
 
 from infnerf.models.checkpoint import Checkpoint, load_checkpoint
 from infnerf.training import validation, watch
@@ -29,14 +22,6 @@ from infnerf.training.watch import best_path, known_best
 
 
 @pytest.fixture(scope="module")
-<<<<<<< HEAD
-def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_city(tmp_path_factory.mktemp("city"))
-
-
-@pytest.fixture(scope="module")
-=======
->>>>>>> 9d007bc639436398c52592bea8189f78903afb9d
 def whole(city: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint of 18 steps that were saved once."""
     out = tmp_path_factory.mktemp("whole") / "m.pth"
@@ -114,12 +99,9 @@ def test_without_held_out_views_the_best_is_told_by_training(city: Path, tmp_pat
     data, said = tmp_path / "data", []
     shutil.copytree(city, data)
     shutil.rmtree(data / "test")
-<<<<<<< HEAD
-=======
     cameras = json.loads((data / "cameras.json").read_text())
     few = dict(list(cameras.items())[:6])  # of eight one would be held out
     (data / "cameras.json").write_text(json.dumps(few))
->>>>>>> 9d007bc639436398c52592bea8189f78903afb9d
     out = tmp_path / "m.pth"
     trainer = run(data, out, 2, say=said.append)
     assert any("no validation, the best checkpoint is told by training PSNR" in line for line in said)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-=======
 import importlib
->>>>>>> 9d007bc639436398c52592bea8189f78903afb9d
 import importlib.util
 import secrets
 from collections.abc import Callable, Mapping
@@ -135,11 +132,7 @@ class WandbLog:
     def __init__(self, config: LogConfig, resume: bool) -> None:
         """Raises `LogError` where wandb refuses."""
         try:
-<<<<<<< HEAD
-            import wandb  # pyright: ignore[reportMissingImports]
-=======
             wandb: Any = importlib.import_module("wandb")
->>>>>>> 9d007bc639436398c52592bea8189f78903afb9d
 
             self._image = wandb.Image
             self._run = wandb.init(

@@ -22,10 +22,6 @@ from .evaluate import View
 from .logs import Log
 from .losses import psnr
 from .octree_picture import octree_picture
-<<<<<<< HEAD
-from .resume import resume_path, save_state
-=======
->>>>>>> 9d007bc639436398c52592bea8189f78903afb9d
 from .trainer import Trainer
 from .validation import validate
 
@@ -74,18 +70,6 @@ class Watch:
 
     def save(self, last: bool = False) -> None:
         """Writes state, checkpoint and, when it is the best so far, the best; `last`: with pictures in any case."""
-<<<<<<< HEAD
-        trainer = self.trainer
-        checkpoint = trainer.checkpoint()
-        if self._fresh:  # of an earlier run, with whose figures this one must not be compared
-            best_path(self.out).unlink(missing_ok=True)
-            self._fresh = False
-        save_state(trainer, resume_path(self.out))
-        save_checkpoint(checkpoint, self.out)
-        score = self._validate(checkpoint, last)
-        if self.best is None or score > self.best:
-            self.best, self.best_step = score, trainer.steps_done
-=======
         if self._fresh:  # of an earlier run, with whose figures this one must not be compared
             best_path(self.out).unlink(missing_ok=True)
             self._fresh = False
@@ -93,7 +77,6 @@ class Watch:
         score = self._validate(checkpoint, last)
         if self.best is None or score > self.best:
             self.best, self.best_step = score, self.trainer.steps_done
->>>>>>> 9d007bc639436398c52592bea8189f78903afb9d
             assert checkpoint.training is not None
             best = {"best_psnr": score, "best_by": self.measure}
             save_checkpoint(replace(checkpoint, training=checkpoint.training | best), best_path(self.out))
