@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..data.dataset import Dataset
 from ..data.pyramid import ImagePyramid, RayBatch
+from ..models.capacity import compact
 from ..models.checkpoint import Checkpoint, camera_to_entry, save_checkpoint
 from ..models.infnerf import InfNeRF, default_scene
 from ..models.marching import MarchSettings
@@ -55,7 +56,7 @@ def place_model(model: InfNeRF, data: Dataset, config: TrainerConfig) -> None:
     assert data.points is not None
     model.build_octree(
         data.points.xyz, data.points.footprint * config.downscale, corner=corner, root_size=size,
-        min_points=config.min_points, max_nodes=node_budget(config, model.config, len(data.cameras)),
+        min_points=config.min_points, max_bytes=node_budget(config, model.config, len(data.cameras)),
         max_depth=config.max_depth, scene=scene_of(data),
     )  # fmt: skip
 
@@ -138,9 +139,11 @@ class Trainer:
 
         Half of the room that is left, until the last growth of the schedule takes the rest.
         """
-        room = node_budget(self.config, self.model.config, len(self.data.cameras)) - self.model.octree.n_nodes
-        share = room if not self.growths else -(-room // 2)
-        node, octant = self.demand.choose(self.model.octree, share, self.config.max_depth)
+        cost, octree = self.model.config.node_cost, self.model.octree
+        room = node_budget(self.config, self.model.config, len(self.data.cameras))
+        room -= sum(n * cost(level) for level, n in enumerate(octree.level_counts()))
+        share = room if not self.growths else room // 2
+        node, octant = self.demand.choose(octree, share, self.config.max_depth, cost)
         self.split(node, octant)
         self.demand = Demand(self.model.octree)
         return len(node)
@@ -280,6 +283,7 @@ class Trainer:
         tables = model.tables.detach().clamp(-65000, 65000).half()
         mlp = model.mlp.detach().clamp(-65000, 65000).half()
         notes = {"step": self.steps_done, "seed": self.config.seed, "downscale": self.config.downscale}
+        tables, mlp = compact(model.config, model.octree, tables, mlp)
         field = {"tables": tables, "mlp": mlp, "occupancy": model.occupancy.clone()}
         return Checkpoint("infnerf", model.config, model.octree, field, model.scene, {}, notes)
 
