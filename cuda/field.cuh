@@ -39,13 +39,14 @@ template <class Table> DEVICE const void *table_row(const Scene &scene, int node
 }
 
 template <class P, class Table>
-DEVICE void density_features(const Scene &scene, int node, typename P::F x, typename P::F y, typename P::F z,
+DEVICE void density_features(const Scene &scene, int node, int level, typename P::F x, typename P::F y, typename P::F z,
                              Activations<P> &a) {
     const void *row = table_row<Table>(scene, node);
+    const u32 size = scene.table_sizes[level];
     if (scene.features == 2)
-        encode<P, Table, 2>(scene, row, x, y, z, a.features);
+        encode<P, Table, 2>(scene, row, size, x, y, z, a.features);
     else
-        encode<P, Table, 4>(scene, row, x, y, z, a.features);
+        encode<P, Table, 4>(scene, row, size, x, y, z, a.features);
     const float *mlp = scene.mlp + (u64)node * scene.mlp_size;
     dense<P, true>(mlp, scene.n_grid_levels * scene.features, scene.hidden, a.features, a.density_hidden);
 }
@@ -60,7 +61,7 @@ template <class P> DEVICE typename P::F sigmoid_of(typename P::F x) { return 1.0
 template <class P, class Table>
 DEVICE typename P::F shade(const Scene &scene, int node, int level, typename P::F x, typename P::F y, typename P::F z,
                            Activations<P> &a, typename P::F *rgb) {
-    density_features<P, Table>(scene, node, x, y, z, a);
+    density_features<P, Table>(scene, node, level, x, y, z, a);
     const float *mlp = scene.mlp + (u64)node * scene.mlp_size;
     const Layers at = layers_of(scene);
     dense<P, false>(mlp + at.density_out, scene.hidden, scene.geo + 1, a.density_hidden, a.density_out);

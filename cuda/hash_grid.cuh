@@ -1,5 +1,6 @@
 // Multiresolution hash grid of one node (Mueller et al. 2022, section 3). Twin: models/hash_grid.py.
-// Tables are one node's row [n_grid_levels, table_size, features]; a level whose (resolution + 1)**3 corners fit is dense, else hashed.
+// Tables are one node's row [n_grid_levels, table_size, features], of which its octree level may use fewer entries (`size`);
+// a grid level whose (resolution + 1)**3 corners fit in those is dense, else hashed.
 #pragma once
 #include "scene.cuh"
 
@@ -35,7 +36,7 @@ template <class P> struct Corners {
 
 // The eight entries around a point and their trilinear weights, on one grid level.
 template <class P>
-DEVICE Corners<P> corners_of(const Scene &scene, int level, typename P::F x, typename P::F y, typename P::F z) {
+DEVICE Corners<P> corners_of(const Scene &scene, u32 size, int level, typename P::F x, typename P::F y, typename P::F z) {
     typedef typename P::F F;
     typedef typename P::I I;
     typedef typename P::U U;
@@ -44,9 +45,9 @@ DEVICE Corners<P> corners_of(const Scene &scene, int level, typename P::F x, typ
     const F px = x * (float)res, py = y * (float)res, pz = z * (float)res;
     const I ix = smaller<I>(to_int(px), last), iy = smaller<I>(to_int(py), last), iz = smaller<I>(to_int(pz), last);
     const F fx = px - to_float(ix), fy = py - to_float(iy), fz = pz - to_float(iz);
-    const bool dense = (u64)(res + 1) * (res + 1) * (res + 1) <= (u64)scene.table_size;
+    const bool dense = (u64)(res + 1) * (res + 1) * (res + 1) <= (u64)size;
     const u32 ky = dense ? res + 1 : 2654435761u, kz = dense ? (res + 1) * (res + 1) : 805459861u;
-    const u32 mask = scene.table_size - 1;
+    const u32 mask = size - 1;
     const U x0 = to_unsigned(ix), y0 = to_unsigned(iy) * ky, z0 = to_unsigned(iz) * kz;
     const F gx = 1.0f - fx, gy = 1.0f - fy, gz = 1.0f - fz;
     const F w00 = gy * gz, w10 = fy * gz, w01 = gy * fz, w11 = fy * fz;
@@ -62,11 +63,11 @@ DEVICE Corners<P> corners_of(const Scene &scene, int level, typename P::F x, typ
 
 // features [n_grid_levels * FEATURES] at a node-local position
 template <class P, class Table, int FEATURES>
-DEVICE void encode(const Scene &scene, const void *row, typename P::F x, typename P::F y, typename P::F z,
+DEVICE void encode(const Scene &scene, const void *row, u32 size, typename P::F x, typename P::F y, typename P::F z,
                    typename P::F *features) {
     NO_UNROLL
     for (int level = 0; level < scene.n_grid_levels; level++) {
-        const Corners<P> c = corners_of<P>(scene, level, x, y, z);
+        const Corners<P> c = corners_of<P>(scene, size, level, x, y, z);
         const void *values = Table::at(row, (u64)level * scene.table_size * FEATURES);
         typename P::F sum[FEATURES];
         UNROLL for (int f = 0; f < FEATURES; f++) sum[f] = all_f<P>(0.0f);

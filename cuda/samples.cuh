@@ -130,9 +130,9 @@ DEVICE void field_forward_node(const Scene &scene, const FieldSamples &s, int no
 }
 
 template <class P, int FEATURES>
-DEVICE void encode_backward(const Scene &scene, float *row, const typename P::F *position, const typename P::F *d_features) {
+DEVICE void encode_backward(const Scene &scene, float *row, u32 size, const typename P::F *position, const typename P::F *d_features) {
     for (int level = 0; level < scene.n_grid_levels; level++) {
-        const Corners<P> c = corners_of<P>(scene, level, position[0], position[1], position[2]);
+        const Corners<P> c = corners_of<P>(scene, size, level, position[0], position[1], position[2]);
         float *values = row + (u64)level * scene.table_size * FEATURES;
         for (int i = 0; i < 8; i++)
             for (int l = 0; l < P::W; l++) {
@@ -176,10 +176,11 @@ DEVICE void backward_packet(const Scene &scene, const Layers &at, const FieldSam
     for (int h = 0; h < scene.hidden; h++)
         p.d_density_hidden[h] = select(p.a.density_hidden[h] > 0.0f, p.d_density_hidden[h], zero);
     dense_backward_input<P>(mlp + at.density_hidden, n_features, scene.hidden, p.d_density_hidden, d_features);
+    const u32 size = scene.table_sizes[scene.level[node]];
     if (scene.features == 2)
-        encode_backward<P, 2>(scene, d_row, p.position, d_features);
+        encode_backward<P, 2>(scene, d_row, size, p.position, d_features);
     else
-        encode_backward<P, 4>(scene, d_row, p.position, d_features);
+        encode_backward<P, 4>(scene, d_row, size, p.position, d_features);
 }
 
 // The gradients of n samples' appearance: the colour MLP's last inputs.

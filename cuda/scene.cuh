@@ -5,6 +5,7 @@
 namespace infnerf {
 
 constexpr int MAX_GRID_LEVELS = 16;
+constexpr int MAX_LEVELS = 32;  // of the octree, the root counted
 constexpr int MAX_FEATURES = 32;
 constexpr int MAX_HIDDEN = 64;
 constexpr int MAX_GEO = 32;
@@ -25,6 +26,7 @@ struct Scene {
     int hidden, geo, sh_degree, appearance;
     int mlp_size, occupancy_resolution, occupancy_words;
     int grid_resolution[MAX_GRID_LEVELS];
+    int table_sizes[MAX_LEVELS];  // entries that nodes of an octree level use, at most table_size
     int background;           // 1: the root's grid holds the world around its cube, too (contraction.cuh)
     float root_size, root_gsd, density_shift;
     float aabb[6];            // minimum and maximum of what may be occupied, root-local in [0, 1]

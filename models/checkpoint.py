@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from .camera import Camera
+from .capacity import row_numbers, stored_shapes
 from .checks import Refusal, found, keys, mapping, numbers, plain, short
-from .config import InfNeRFConfig
+from .config import LEVEL_FIELDS, InfNeRFConfig
 from .octree import Octree
 
 FORMAT, VERSION = "infnerf", 1
@@ -48,7 +49,10 @@ class CheckpointError(ValueError):
 
 @dataclass(eq=False)
 class Checkpoint:
-    """A trained scene. `field`: `tables` [N, L, T, F] float16, `mlp` [N, P] float16, `occupancy` [N, W] int32."""
+    """A trained scene. `field`: `tables` [N, L, T, F] float16, `mlp` [N, P] float16, `occupancy` [N, W] int32.
+
+    Where levels differ in capacity, `tables` or `mlp` is flat (`models/capacity.py`).
+    """
 
     backend: str
     config: InfNeRFConfig
@@ -188,7 +192,7 @@ def _validate(values: Any) -> Checkpoint:
         plain(top.get(key), key)
     config = _config(top["config"])
     octree = _octree(top["octree"])
-    tensors = _field(top["field"], config, octree.n_nodes)
+    tensors = _field(top["field"], config, octree)
     training = top.get("training")
     return Checkpoint(
         backend=backend,
@@ -204,7 +208,7 @@ def _validate(values: Any) -> Checkpoint:
 def _config(value: Any) -> InfNeRFConfig:
     config = mapping(value, "config")
     for key, entry in config.items():
-        if not isinstance(entry, (bool, int, float)):
+        if not isinstance(entry, (bool, int, float)) and not (key in LEVEL_FIELDS and type(entry) is list):
             raise Refusal(f"config.{key[:40]} must be a number or a flag, got {found(entry)}")
     try:
         return InfNeRFConfig.from_dict(config)
@@ -223,12 +227,12 @@ def _octree(value: Any) -> Octree:
         raise Refusal(short(error)) from None
 
 
-def _field(value: Any, config: InfNeRFConfig, n_nodes: int) -> dict[str, Tensor]:
-    stored = mapping(value, "field")
+def _field(value: Any, config: InfNeRFConfig, octree: Octree) -> dict[str, Tensor]:
+    stored, shapes = mapping(value, "field"), stored_shapes(config, octree)
     expected: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
-        "tables": ((n_nodes, config.n_grid_levels, config.table_size, config.features_per_level), torch.float16),
-        "mlp": ((n_nodes, config.mlp_size), torch.float16),
-        "occupancy": ((n_nodes, config.occupancy_words), torch.int32),
+        "tables": (shapes["tables"], torch.float16),
+        "mlp": (shapes["mlp"], torch.float16),
+        "occupancy": ((octree.n_nodes, config.occupancy_words), torch.int32),
     }
     keys(stored, "field", tuple(expected))
     tensors: dict[str, Tensor] = {}
@@ -237,18 +241,22 @@ def _field(value: Any, config: InfNeRFConfig, n_nodes: int) -> dict[str, Tensor]
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape or tensor.dtype != dtype:
             raise Refusal(f"field.{key} must be a tensor {str(dtype)[6:]} {list(shape)}, got {found(tensor)}")
         tensors[key] = _tensor(tensor, f"field.{key}")
-    for key in ("tables", "mlp"):
-        _check_finite_half(tensors[key], f"field.{key}")
+    for key, sizes in row_numbers(config, octree.depth).items():
+        _check_finite_half(tensors[key], f"field.{key}", octree.level_counts(), sizes)
     return tensors
 
 
-def _check_finite_half(tensor: Tensor, key: str) -> None:
-    """Refuses NaN and infinity in float16 by its bits (an exponent of all ones): no float copy of a mapped file."""
+def _check_finite_half(tensor: Tensor, key: str, counts: list[int], sizes: list[int]) -> None:
+    """Refuses NaN and infinity in float16 by its bits (an exponent of all ones): no float copy of a mapped file.
+
+    `counts` nodes on each octree level, of `sizes` numbers each.
+    """
     bits = tensor.view(torch.int16).reshape(-1)
     for start in range(0, len(bits), _CHUNK):
         wrong = (bits[start : start + _CHUNK] & 0x7FFF) >= 0x7C00
         if wrong.any():
-            node = (start + int(wrong.int().argmax())) // (len(bits) // tensor.shape[0])
+            ends = np.cumsum(np.repeat(sizes, counts))
+            node = int(np.searchsorted(ends, start + int(wrong.int().argmax()), "right"))
             raise Refusal(f"{key} must be finite, got NaN or infinity in node {node}")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 #: Fields that the first files of format version 1 did not have; their absence means the default.
-LATER_FIELDS = frozenset({"background", "appearance_dim"})
+LATER_FIELDS = frozenset({"background", "appearance_dim", "level_table_sizes", "level_hidden_dims"})
+LEVEL_FIELDS = ("level_table_sizes", "level_hidden_dims")  # lists, a number for each octree level
+MAX_LEVELS = 32  # of an octree, the root counted: `models.octree.MAX_DEPTH` + 1
 #: Weights of one node's MLPs, in the order of their storage: each matrix input-major [in][out], then its bias.
 MLP_LAYERS = ("density_hidden", "density_out", "color_hidden", "color_out")
 
@@ -23,7 +25,7 @@ class InfNeRFConfig:
 
     n_grid_levels: int = 8  # levels of the hash grid
     features_per_level: int = 2  # 2 or 4
-    table_size: int = 4096  # entries per grid level, a power of two
+    table_size: int = 4096  # entries per grid level, a power of two; of the largest nodes
     base_resolution: int = 8  # cells along the node's edge on the coarsest grid level
     resolution: int = 128  # R: cells on the finest grid level; gsd(level) = size(level) / R
     hidden_dim: int = 32  # width of both MLPs' hidden layer: 16, 32 or 64
@@ -32,7 +34,8 @@ class InfNeRFConfig:
     occupancy_resolution: int = 32  # cells along the edge of a node's occupancy grid, a multiple of 8
     density_shift: float = -5.0  # sigma = exp(x + density_shift) / gsd(level)
     background: bool = False  # the root also holds all that lies around its cube, contracted (models/contraction.py)
-
+    level_table_sizes: tuple[int, ...] = ()  # on octree level 0, 1, ..., the last one on all below; (): table_size
+    level_hidden_dims: tuple[int, ...] = ()  # likewise; (): hidden_dim
     appearance_dim: int = 0  # numbers of each training image that join the colour MLP's inputs; folded when saved
 
     def __post_init__(self) -> None:
@@ -70,6 +73,15 @@ class InfNeRFConfig:
             raise ValueError(f"config.density_shift must be a number, got {self.density_shift!r}")
         if not -20 <= self.density_shift <= 20:
             raise ValueError(f"config.density_shift must be -20 to 20, got {self.density_shift}")
+        sizes = tuple(1 << i for i in range(6, self.table_size.bit_length()))
+        widths = tuple(width for width in (16, 32, 64) if width <= self.hidden_dim)
+        for name, allowed in (("level_table_sizes", sizes), ("level_hidden_dims", widths)):
+            values = getattr(self, name)
+            if not isinstance(values, tuple) or len(values) > MAX_LEVELS:
+                raise ValueError(f"config.{name} must be a list of at most {MAX_LEVELS} numbers, got {values!r:.80}")
+            for value in values:
+                if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
+                    raise ValueError(f"config.{name} must hold {', '.join(map(str, allowed))} only, got {value!r:.40}")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> InfNeRFConfig:
@@ -79,10 +91,37 @@ class InfNeRFConfig:
             raise ValueError(f"config lacks {', '.join(missing)}")
         if unknown := sorted(map(str, set(values) - known)):
             raise ValueError(f"config has unknown keys: {', '.join(unknown)}")
-        return cls(**values)
+        given: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**given)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Numbers, flags and lists of numbers. LATER_FIELDS only where they are not the default: a file without them is
+        as old versions wrote it."""
+        defaults = {f.name: f.default for f in fields(self)}
+        kept = {n: v for n, v in asdict(self).items() if n not in LATER_FIELDS or v != defaults[n]}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
+
+    def at_level(self, level: int) -> InfNeRFConfig:
+        """What a node on an octree level has by itself: a config that is the same on every level.
+
+        >>> config = InfNeRFConfig(level_table_sizes=(4096, 1024), level_hidden_dims=(32, 32, 16))
+        >>> [(own.table_size, own.hidden_dim) for own in map(config.at_level, range(4))]
+        [(4096, 32), (1024, 32), (1024, 16), (1024, 16)]
+        """
+        return replace(
+            self, table_size=_of_level(self.level_table_sizes, level, self.table_size), level_table_sizes=(),
+            hidden_dim=_of_level(self.level_hidden_dims, level, self.hidden_dim), level_hidden_dims=(),
+        )  # fmt: skip
+
+    def level_bytes(self, level: int) -> int:
+        """Bytes of a node on an octree level in a checkpoint: half-precision tables and MLPs, occupancy bits."""
+        return self.at_level(level).node_bytes
+
+    def node_cost(self, level: int) -> int:
+        """Bytes by which a checkpoint grows with a node on an octree level: `level_bytes` and its place in the tree."""
+        return self.level_bytes(level) + 60
 
     @property
     def n_features(self) -> int:
@@ -116,7 +155,7 @@ class InfNeRFConfig:
 
     @property
     def node_bytes(self) -> int:
-        """Bytes of one node's row in a checkpoint: half-precision tables and MLPs, occupancy bits."""
+        """`level_bytes` of a node of full capacity."""
         return 2 * (self.n_features * self.table_size + self.mlp_size) + 4 * self.occupancy_words
 
     @property
@@ -126,3 +165,7 @@ class InfNeRFConfig:
             return [self.resolution]
         growth = (self.resolution / self.base_resolution) ** (1 / (self.n_grid_levels - 1))
         return [round(self.base_resolution * growth**i) for i in range(self.n_grid_levels)]
+
+
+def _of_level(values: tuple[int, ...], level: int, otherwise: int) -> int:
+    return values[min(level, len(values) - 1)] if values else otherwise

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .capacity import padded, row_numbers, unit_places
 from .checkpoint import Checkpoint, load_checkpoint
 from .config import InfNeRFConfig
 from .empty_space import EmptySpace
@@ -26,16 +27,31 @@ OUTLIERS = (0.5, 99.5)  # percentiles: a root cube is around the points between 
 MARGIN = 0.05  # ... and so much of their extent wider on each side
 
 
-def initial_parameters(config: InfNeRFConfig, n_nodes: int, seed: int, spread: float = 1e-4) -> tuple[Tensor, Tensor]:
-    """Tables uniform in +-`spread` (Mueller et al. 2022), MLPs as He et al. 2015, the same ones in every node."""
+def initial_parameters(config: InfNeRFConfig, octree: Octree, seed: int, spread: float = 1e-4) -> tuple[Tensor, Tensor]:
+    """Tables uniform in +-`spread` (Mueller et al. 2022), MLPs as He et al. 2015, the same in every node of a width.
+
+    What a level leaves unused of its rows is zero.
+    """
     generator = torch.Generator().manual_seed(seed)
-    shape = (n_nodes, config.n_grid_levels, config.table_size, config.features_per_level)
+    shape = (octree.n_nodes, config.n_grid_levels, config.table_size, config.features_per_level)
     tables = (torch.rand(shape, generator=generator) * 2 - 1) * spread
+    after_tables, mlp = generator.get_state(), torch.zeros(octree.n_nodes, config.mlp_size)
+    counts = octree.level_counts()
+    for level, (grids, rows) in enumerate(zip(tables.split(counts), mlp.split(counts), strict=True)):
+        own = config.at_level(level)
+        grids[:, :, own.table_size :] = 0
+        generator.set_state(after_tables)
+        rows[:, unit_places(config, level)] = initial_mlp(own, generator)
+    return tables, mlp
+
+
+def initial_mlp(config: InfNeRFConfig, generator: torch.Generator) -> Tensor:
+    """One node's MLPs [P]: the bound of He et al. 2015 follows the real number of inputs."""
     layers = []
     for n_in, n_out in config.layer_shapes.values():
         bound = (6 / n_in) ** 0.5
         layers += [(torch.rand(n_in * n_out, generator=generator) * 2 - 1) * bound * 0.7, torch.zeros(n_out)]
-    return tables, torch.cat(layers).expand(n_nodes, -1).clone()
+    return torch.cat(layers)
 
 
 def default_scene(octree: Octree) -> dict[str, Any]:
@@ -88,7 +104,7 @@ class InfNeRF(nn.Module):
         self.config, self.seed, self.placed = config, seed, octree is not None
         octree = lone_root(np.zeros(3), 1.0) if octree is None else octree
         if tables is None or mlp is None:
-            tables, mlp = initial_parameters(config, octree.n_nodes, seed)
+            tables, mlp = initial_parameters(config, octree, seed)
         if occupancy is None:
             occupancy = torch.full((octree.n_nodes, config.occupancy_words), -1, dtype=torch.int32)
         self._set(octree, tables, mlp, occupancy, default_scene(octree) | (scene or {}))
@@ -114,7 +130,7 @@ class InfNeRF(nn.Module):
         cls, config: InfNeRFConfig, octree: Octree, seed: int, scene: dict[str, Any] | None = None, spread: float = 1e-4
     ) -> InfNeRF:
         """Initial weights with tables uniform in +-`spread`: tests take a large one for fields with structure."""
-        tables, mlp = initial_parameters(config, octree.n_nodes, seed, spread)
+        tables, mlp = initial_parameters(config, octree, seed, spread)
         return cls(config, octree, tables, mlp, scene=scene)
 
     def build_octree(
@@ -126,6 +142,7 @@ class InfNeRF(nn.Module):
         root_size: float | None = None,
         min_points: int = 12,
         max_nodes: int = 1 << 20,
+        max_bytes: int | None = None,  # of all nodes in a checkpoint (`node_cost`)
         max_depth: int = 16,
         scene: dict[str, Any] | None = None,
     ) -> InfNeRF:
@@ -154,13 +171,13 @@ class InfNeRF(nn.Module):
             )
         octree = build_octree(
             xyz, np.broadcast_to(radii, len(xyz)), corner, root_size, self.config.resolution, min_points, max_nodes,
-            max_depth,
+            max_depth, max_bytes, self.config.node_cost,
         )  # fmt: skip
         return self.place(octree, scene)
 
     def place(self, octree: Octree, scene: dict[str, Any] | None = None) -> InfNeRF:
         """Takes up a tree, with initial parameters. Returns itself."""
-        tables, mlp = initial_parameters(self.config, octree.n_nodes, self.seed)
+        tables, mlp = initial_parameters(self.config, octree, self.seed)
         occupancy = torch.full((octree.n_nodes, self.config.occupancy_words), -1, dtype=torch.int32)
         self._set(octree, tables, mlp, occupancy, default_scene(octree) | (scene or {}))
         self.placed = True
@@ -179,11 +196,11 @@ class InfNeRF(nn.Module):
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> InfNeRF:
-        """The model of a checkpoint; its tensors stay as they are in the file (half precision, memory-mapped)."""
-        field = checkpoint.field
-        return cls(
-            checkpoint.config, checkpoint.octree, field["tables"], field["mlp"], field["occupancy"], checkpoint.scene
-        )
+        """The model of a checkpoint; its tensors stay as they are in the file: half precision, and memory-mapped unless
+        levels differ in capacity."""
+        config, octree, field = checkpoint.config, checkpoint.octree, checkpoint.field
+        tables, mlp = padded(config, octree, field["tables"], field["mlp"])
+        return cls(config, octree, tables, mlp, field["occupancy"], checkpoint.scene)
 
     @classmethod
     def load(cls, path: str) -> InfNeRF:
@@ -191,12 +208,25 @@ class InfNeRF(nn.Module):
 
     @property
     def n_parameters(self) -> int:
-        return self.tables.numel() + self.mlp.numel()
+        return sum(n * size for n, size in zip(self.octree.level_counts(), self.level_parameters, strict=True))
 
     @property
-    def node_bytes(self) -> int:
-        """Bytes of one node's row in a checkpoint: half-precision tables and MLPs, occupancy bits."""
-        return self.config.node_bytes
+    def level_parameters(self) -> list[int]:
+        """Parameters of one node, per octree level."""
+        numbers = row_numbers(self.config, self.octree.depth)
+        return [tables + mlp for tables, mlp in zip(numbers["tables"], numbers["mlp"], strict=True)]
+
+    @property
+    def level_bytes(self) -> list[int]:
+        """Bytes of one node in a checkpoint, per octree level."""
+        return [self.config.level_bytes(level) for level in range(self.octree.depth + 1)]
+
+    def table_sizes(self, node: Tensor) -> int | Tensor:
+        """Entries of a hash table of each node [n]; one number where all have the same."""
+        if not self.config.level_table_sizes:
+            return self.config.table_size
+        by_level = [self.config.at_level(level).table_size for level in range(self.octree.depth + 1)]
+        return torch.tensor(by_level, device=node.device)[self.octree.level.to(node.device).long()[node]]
 
     def gsd(self, level: Tensor | int) -> Tensor:
         """Ground sampling distance at a level: `size(level) / R`, world units, float64."""
@@ -224,7 +254,7 @@ class InfNeRF(nn.Module):
 
     def _density_mlp(self, tiles: NodeTiles, node: Tensor, local: Tensor) -> tuple[Tensor, list[Tensor]]:
         layers = self.layer_weights(tiles.node, local.dtype)
-        features = encode(self.tables, node, local, self.config.grid_resolutions)
+        features = encode(self.tables, node, local, self.config.grid_resolutions, self.table_sizes(node))
         hidden = dense(tiles.pad(features), layers[0], self.config.hidden_dim).relu()
         return tiles.unpad(dense(hidden, layers[1], self.config.geo_dim + 1)), layers
 

@@ -7,6 +7,7 @@ Octant bit 0 is x, bit 1 is y, bit 2 is z; a bit is set where the coordinate is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -177,11 +178,14 @@ def build_octree(
     min_points: int = 8,
     max_nodes: int = 1 << 20,
     max_depth: int = 16,
+    max_cost: int | None = None,  # of all nodes together; None: no bound
+    cost: Callable[[int], int] = lambda level: 1,  # of a node on a level
 ) -> Octree:
     """The tree that points ask for (design section 4).
 
     A point opens a child while its footprint is smaller than the node's GSD; a child exists where more than
-    `min_points` do. When `max_nodes` is reached on a level, the children asked for by most points are kept.
+    `min_points` do. When `max_nodes` or `max_cost` is reached on a level, the children asked for by most points
+    are kept.
     """
     if len(points) == 0:
         raise ValueError("build_octree: no points, the tree needs at least one")
@@ -191,6 +195,7 @@ def build_octree(
     footprint = np.asarray(footprints)[keep]
     children, parent, level, corners = [[-1] * 8], [-1], [0], [np.asarray(corner, np.float64)]
     node = np.zeros(len(cell), np.int64)  # the node each point is in
+    spent = cost(0)
     for depth in range(max_depth):
         size = root_size / 2**depth
         asking = footprint < size / resolution
@@ -201,10 +206,13 @@ def build_octree(
         keys, where, counts = np.unique(node * 8 + octant, return_inverse=True, return_counts=True)
         wanted = np.flatnonzero(counts > min_points)
         room = max_nodes - len(parent)
+        if max_cost is not None:
+            room = min(room, max((max_cost - spent) // cost(depth + 1), 0))
         if len(wanted) > room:
             wanted = np.sort(wanted[np.argsort(-counts[wanted], kind="stable")[:room]])
         if len(wanted) == 0:
             break
+        spent += len(wanted) * cost(depth + 1)
         index = np.full(len(keys), -1, np.int64)
         for key in wanted:
             owner, child_octant = divmod(int(keys[key]), 8)

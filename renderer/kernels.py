@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..models.config import MAX_LEVELS
 from ..models.infnerf import InfNeRF
 from . import kernel_build
 
@@ -36,6 +37,7 @@ class SceneStruct(ctypes.Structure):
         *[(name, _I) for name in ("hidden", "geo", "sh_degree", "appearance")],
         *[(name, _I) for name in ("mlp_size", "occupancy_resolution", "occupancy_words")],
         ("grid_resolution", _I * MAX_GRID_LEVELS),
+        ("table_sizes", _I * MAX_LEVELS),
         ("background", _I),
         *[(name, _F) for name in ("root_size", "root_gsd", "density_shift")],
         ("aabb", _F * 6),
@@ -245,6 +247,7 @@ class SceneArrays:
         s.appearance = config.appearance_dim
         s.occupancy_resolution, s.occupancy_words = config.occupancy_resolution, config.occupancy_words
         s.grid_resolution[: config.n_grid_levels] = config.grid_resolutions
+        s.table_sizes[:] = [config.at_level(level).table_size for level in range(MAX_LEVELS)]
         s.background = config.background
         s.root_size, s.root_gsd = octree.root_size, octree.root_size / config.resolution
         s.density_shift = config.density_shift

@@ -168,7 +168,17 @@ class AnalyticOpener:
             octree=make_octree(self.depth), config=SimpleNamespace(resolution=RESOLUTION), scene=SCENE
         )
         reason = f"analytic: made for tests, asked for {executor}"
-        return LoadedScene(path, model, AnalyticExecutor(model), reason, {}, "infnerf", 123456, 7_340_032, 17000)
+        return LoadedScene(
+            path,
+            model,
+            AnalyticExecutor(model),
+            reason,
+            {},
+            "infnerf",
+            123456,
+            7_340_032,
+            [17000] * (model.octree.depth + 1),
+        )
 
 
 class Harness:

@@ -106,7 +106,7 @@ def test_a_real_checkpoint_is_shown_as_headless_work_shows_it(viewer: Harness, t
         snapshot, scene = app.picture.snapshot, app.scene
         assert snapshot is not None
         assert scene is not None
-        assert scene.memory_bytes == scene.node_bytes * scene.model.octree.n_nodes
+        assert scene.memory_bytes == scene.model.config.node_bytes * scene.model.octree.n_nodes
         camera = snapshot.view.camera.resized(snapshot.width, snapshot.height)
         with Renderer.from_checkpoint(tiny_checkpoint, scene.executor.name) as headless:
             expected = headless.render_image(camera, app.state.max_frames).picture()

@@ -28,6 +28,7 @@ SHAPES: tuple[dict[str, Any], ...] = (
     {"hidden_dim": 16, "sh_degree": 1, "n_grid_levels": 3, "occupancy_resolution": 16},
     {"sh_degree": 3, "table_size": 256, "base_resolution": 2, "geo_dim": 31},
     {"background": True},
+    {"level_table_sizes": (1024, 64, 256), "level_hidden_dims": (32, 16)},
 )
 
 

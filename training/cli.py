@@ -92,8 +92,12 @@ class Train:
     """Go on with the run that wrote --out, from the file OUT.resume beside it."""
     max_depth: Annotated[int, arg(metavar="N")] = 16
     """Levels of the octree below its root; 0 is a single hash grid."""
-    table_size: Annotated[int, arg(metavar="N")] = 4096
+    table_size: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 4096)")] = None
     """Entries of each hash table, a power of two."""
+    level_table_sizes: Annotated[str | None, arg(metavar="A,B,...", help_behavior_hint="(default: all alike)")] = None
+    """The same for nodes on octree level 0, 1, ...; the last number holds for all below."""
+    level_hidden_dims: Annotated[str | None, arg(metavar="A,B,...", help_behavior_hint="(default: 32)")] = None
+    """Width of the MLPs' hidden layers, 16, 32 or 64, on octree level 0, 1, ...; the last holds for all below."""
     grid_levels: Annotated[int, arg(metavar="N")] = 8
     """Levels of each node's hash grid."""
     resolution: Annotated[int, arg(metavar="R")] = 128
@@ -143,13 +147,20 @@ class Train:
         from .losses import LossConfig
         from .run import train
 
+        sizes = _numbers("--level-table-sizes", self.level_table_sizes)
+        widths = _numbers("--level-hidden-dims", self.level_hidden_dims)
+        if sizes and self.table_size is not None:
+            raise UsageError("--table-size and --level-table-sizes exclude each other")
         try:
             model = InfNeRFConfig(
-                self.grid_levels, table_size=self.table_size, resolution=self.resolution,
+                self.grid_levels, table_size=max(sizes, default=self.table_size or 4096), resolution=self.resolution,
+                hidden_dim=max(widths, default=32), level_table_sizes=sizes, level_hidden_dims=widths,
                 appearance_dim=self.appearance_dim,
             )  # fmt: skip
         except ValueError as error:
-            raise UsageError(f"--table-size, --grid-levels, --resolution, --appearance-dim: {error}") from None
+            raise UsageError(
+                f"--table-size, --level-..., --grid-levels, --resolution, --appearance-dim: {error}"
+            ) from None
         try:
             losses = LossConfig.parse(self.loss, rgb_form=self.rgb_loss)
         except ValueError as error:
@@ -182,6 +193,16 @@ class Train:
         project = None if self.wandb is None else next(iter(self.wandb), WANDB_PROJECT)
         about = {name: str(v) if isinstance(v, Path) else v for name, v in vars(self).items() if name != "wandb"}
         return LogConfig(self.logs or self.out.with_suffix(".logs"), not self.no_logs, project, self.out.stem, about)
+
+
+def _numbers(option: str, text: str | None) -> tuple[int, ...]:
+    """Whole numbers between commas; none where the option is not given."""
+    if text is None:
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} takes whole numbers with commas between them, got {text!r}") from None
 
 
 @dataclass

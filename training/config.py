@@ -57,6 +57,6 @@ class StepRecord:
 
 
 def node_budget(config: TrainerConfig, model: InfNeRFConfig, n_cameras: int) -> int:
-    """Nodes that `max_bytes` of a checkpoint have room for."""
+    """Bytes of a checkpoint of `max_bytes` that its nodes may take, by `model.node_cost`; room for a root at least."""
     overhead = 40_000 + 400 * n_cameras
-    return max(1, (config.max_bytes - overhead) // (model.node_bytes + 60))
+    return max(model.node_cost(0), config.max_bytes - overhead)

@@ -7,6 +7,8 @@ appear, each with its parent's function (`training.inherit`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -37,12 +39,17 @@ class Demand:
         """Goes on with a changed tree: node i was `source[i]`, -1 for a new one, which has no votes."""
         self.votes = torch.where((source >= 0)[:, None], self.votes[source.clamp(min=0)], 0.0)
 
-    def choose(self, octree: Octree, room: int, deepest: int) -> tuple[Tensor, Tensor]:
-        """The at most `room` free places with most votes, none deeper than `deepest`: `node`, `octant` [k] each."""
+    def choose(
+        self, octree: Octree, room: int, deepest: int, cost: Callable[[int], int] = lambda level: 1
+    ) -> tuple[Tensor, Tensor]:
+        """The free places with most votes that `room` is enough for, none deeper than `deepest`: `node`, `octant` [k]
+        each. `cost`: of a node on a level."""
         allowed = (octree.children < 0) & (octree.level < deepest)[:, None]
         votes = torch.where(allowed, self.votes, 0.0).view(-1)
-        best = votes.argsort(descending=True, stable=True)[: max(room, 0)]
-        best = best[votes[best] > 0].sort().values
+        best = votes.argsort(descending=True, stable=True)
+        best = best[votes[best] > 0]
+        costs = torch.tensor([cost(level + 1) for level in range(octree.depth + 1)])[octree.level.long()]
+        best = best[costs[best // 8].cumsum(0) <= room].sort().values
         return best // 8, best % 8
 
 

@@ -1,10 +1,11 @@
 """A new child starts from its parent's function, so that nothing jumps on the screen when the tree grows.
 
-The MLPs are copied; density halves its exponent's offset, because sigma = exp(x) / gsd and the child's GSD is half its
-parent's. The child's tables are fitted to the features that the parent's tables give at the same places: a linear
-problem, solved by a few rounds of SIRT (Gilbert 1972; each table entry moves by the weighted mean of what its points
-lack) at points where the parent is occupied. A hash table has not enough entries for all of them, so some steps of Adam
-follow on what a ray sees there: opacity over one GSD, and colour where it is opaque.
+The MLPs are copied, or resized where levels differ in width (`training.width`); density halves its exponent's offset,
+because sigma = exp(x) / gsd and the child's GSD is half its parent's. The child's tables are fitted to the features
+that the parent's tables give at the same places: a linear problem, solved by a few rounds of SIRT (Gilbert 1972; each
+table entry moves by the weighted mean of what its points lack) at points where the parent is occupied. A hash table has
+not enough entries for all of them, so some steps of Adam follow on what a ray sees there: opacity over one GSD, and
+colour where it is opaque.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ..models.volume import segment_rgba
 from .occupancy import over_cubes
 from .optimizer import AdamConfig, NodeAdam
 from .sampling import Sampling, make_sampling, samples_at
+from .width import resized_mlps
 
 POINTS, ROUNDS = 8192, 4  # of a child's linear fit
 NODES_AT_ONCE = 4  # in it
@@ -85,7 +87,9 @@ def _copy_features(model: InfNeRF, nodes: Tensor, generator: torch.Generator) ->
     """Copies the MLPs and fits the tables."""
     config, octree = model.config, model.octree
     parents = octree.parent.long()[nodes]
-    model.mlp.data[nodes] = model.mlp.data[parents]
+    for level in octree.level[nodes].unique().tolist():
+        here = octree.level[nodes] == level
+        model.mlp.data[nodes[here]] = resized_mlps(config, level, model.mlp.data[parents[here]], generator)
     hidden = config.layer_shapes["density_hidden"]
     bias = hidden[0] * hidden[1] + hidden[1] + config.hidden_dim * (config.geo_dim + 1)
     model.mlp.data[nodes, bias] -= math.log(2.0)
@@ -103,9 +107,9 @@ def _fit_tables(model: InfNeRF, nodes: Tensor, generator: torch.Generator) -> No
     local, which = inside.view(-1, 3), torch.arange(len(nodes)).repeat_interleave(POINTS)
     above = parents[which]
     places = model.to_grid(above, lower[which] + 0.5 * local)
-    wanted = encode(model.tables.data, above, places, config.grid_resolutions)
+    wanted = encode(model.tables.data, above, places, config.grid_resolutions, model.table_sizes(above))
     wanted = wanted.view(len(local), config.n_grid_levels, 1, config.features_per_level)
-    entries, weights = corner_entries(local, config.grid_resolutions, config.table_size)
+    entries, weights = corner_entries(local, config.grid_resolutions, model.table_sizes(nodes[which]))
     level = torch.arange(config.n_grid_levels)[None, :, None]
     rows = (which[:, None, None] * config.n_grid_levels + level) * config.table_size + entries
     n_rows = len(nodes) * config.n_grid_levels * config.table_size

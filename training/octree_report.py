@@ -13,13 +13,13 @@ from ..models.octree import Octree
 from ..renderer.resolve import format_length
 
 _SIDES = "xyz"
+CAPACITIES = (("level_table_sizes", "table_size"), ("level_hidden_dims", "hidden_dim"))  # per level, or else for all
 
 
 def inspect(checkpoint: Checkpoint, model: InfNeRF) -> dict[str, Any]:
     """The numbers of `infnerf info --json`: plain data. `bytes` counts nodes' rows, not the scene beside them."""
     octree, config, scene = model.octree, model.config, model.scene
     leaves = np.bincount(octree.level.numpy()[(octree.children < 0).all(1).numpy()], minlength=octree.depth + 1)
-    node_parameters = model.n_parameters // octree.n_nodes
     levels = [
         {
             "level": level,
@@ -28,9 +28,12 @@ def inspect(checkpoint: Checkpoint, model: InfNeRF) -> dict[str, Any]:
             "size": octree.root_size / 2**level,
             "gsd": float(model.gsd(level)),
             "parameters": count * node_parameters,
-            "bytes": count * model.node_bytes,
+            "node_bytes": node_bytes,
+            "bytes": count * node_bytes,
         }
-        for level, count in enumerate(octree.level_counts())
+        for level, (count, node_parameters, node_bytes) in enumerate(
+            zip(octree.level_counts(), model.level_parameters, model.level_bytes, strict=True)
+        )
     ]
     return {
         "file": str(checkpoint.path),
@@ -46,8 +49,7 @@ def inspect(checkpoint: Checkpoint, model: InfNeRF) -> dict[str, Any]:
         "root_size": octree.root_size,
         "gsd_range": [levels[-1]["gsd"], levels[0]["gsd"]],
         "parameters": model.n_parameters,
-        "bytes": model.node_bytes * octree.n_nodes,
-        "node_bytes": model.node_bytes,
+        "bytes": sum(row["bytes"] for row in levels),
         "levels": levels,
     }
 
@@ -58,8 +60,10 @@ def describe(values: dict[str, Any]) -> list[str]:
     low, high = values["aabb"]
     extent = " x ".join(f"{h - m:.4g}" for m, h in zip(low, high, strict=True))
     up = " ".join(f"{x:.3g}" for x in values["up"])
-    grids = f"{config['n_grid_levels']} grids of {config['table_size']} x {config['features_per_level']}"
-    mlps = f"MLPs {config['hidden_dim']} wide"
+    sizes, widths = (config.get(own) or [config[one]] for own, one in CAPACITIES)
+    grids = f"{config['n_grid_levels']} grids of {_listed(sizes)} x {config['features_per_level']}"
+    node_bytes = _listed([row["node_bytes"] for row in values["levels"]])
+    mlps = f"MLPs {_listed(widths)} wide"
     finest, coarsest = (format_length(gsd, unit) for gsd in values["gsd_range"])
     lines = [
         f"file        {values['file']}",
@@ -67,7 +71,7 @@ def describe(values: dict[str, Any]) -> list[str]:
         f"scene       {extent} {unit}, up {up}, {values['color_space']} colour, {values['cameras']} cameras",
         f"octree      {values['nodes']} nodes, levels 0 to {values['depth']}, root {values['root_size']:.4g} {unit}",
         f"gsd         {coarsest} down to {finest} a pixel",
-        f"node        {grids}, finest {config['resolution']}, {mlps}, {values['node_bytes']} bytes",
+        f"node        {grids}, finest {config['resolution']}, {mlps}, {node_bytes} bytes",
         f"parameters  {values['parameters']}",
         f"bytes       {values['bytes']}",
         "",
@@ -80,6 +84,16 @@ def describe(values: dict[str, Any]) -> list[str]:
             f"{row['bytes']:>12}   {row['leaves']:>6}"
         )
     return lines
+
+
+def _listed(values: list[int]) -> str:
+    """Root first, without repeating the last ones.
+
+    >>> _listed([4096, 1024, 1024, 1024])
+    '4096, 1024'
+    """
+    last = next((i for i in range(len(values), 0, -1) if values[i - 1] != values[-1]), 0)
+    return ", ".join(map(str, values[: last + 1]))
 
 
 def tree_lines(octree: Octree, max_lines: int) -> list[str]:

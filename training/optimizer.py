@@ -4,7 +4,8 @@ The cost of a step then follows the batch, not the tree. A node's moments rest w
 correction counts its own steps, so a node that joins late starts like one that was there from the first.
 
 A node's MLPs see few of a batch's samples, and learn slowly from them. So they may be tied at first: every node's MLPs
-then take the step that the samples of all nodes ask for together, as if there were one decoder for the whole tree.
+then take the step that the samples of all nodes ask for together, as if there were one decoder for the whole tree; or
+for each run of octree levels of equal width, where levels differ.
 """
 
 from __future__ import annotations
@@ -76,15 +77,30 @@ class NodeAdam:
         """All nodes' MLPs by the sum of the gradients of `nodes`. What they differed by they still differ by."""
         config, gradient = self.config, self.model.mlp.grad
         assert gradient is not None
-        self.steps["mlp"] += 1
-        steps = float(self.steps["mlp"].max())
-        slope = gradient[nodes].sum(0)
-        gradient[nodes] = 0
-        mean, square = self.means["mlp"], self.squares["mlp"]
-        mean[:] = mean[0] * config.decay_mean + slope * (1 - config.decay_mean)
-        square[:] = square[0] * config.decay_square + slope * slope * (1 - config.decay_square)
-        root = (square[0] / (1 - config.decay_square**steps)).sqrt() + config.epsilon
-        self.model.mlp.data -= mean[0] / root * (rate / (1 - config.decay_mean**steps))
+        for first, last in self._tied_ranges():
+            touched = nodes[(nodes >= first) & (nodes < last)]
+            own = self.steps["mlp"][first:last]
+            leader = int((own == own.max()).nonzero()[0])  # was there from the first: a new node has no moments yet
+            own += 1
+            steps = float(own[leader])
+            slope = gradient[touched].sum(0)
+            gradient[touched] = 0
+            mean, square = self.means["mlp"][first:last], self.squares["mlp"][first:last]
+            mean[:] = mean[leader] * config.decay_mean + slope * (1 - config.decay_mean)
+            square[:] = square[leader] * config.decay_square + slope * slope * (1 - config.decay_square)
+            root = (square[0] / (1 - config.decay_square**steps)).sqrt() + config.epsilon
+            self.model.mlp.data[first:last] -= mean[0] / root * (rate / (1 - config.decay_mean**steps))
+
+    def _tied_ranges(self) -> list[tuple[int, int]]:
+        """First and last node (exclusive) of each run of levels whose MLPs have one width."""
+        octree, ranges, width, first = self.model.octree, list[tuple[int, int]](), 0, 0
+        for level, count in enumerate(octree.level_counts()):
+            own = self.model.config.at_level(level).hidden_dim
+            ranges = (
+                [*ranges[:-1], (ranges[-1][0], first + count)] if own == width else [*ranges, (first, first + count)]
+            )
+            width, first = own, first + count
+        return ranges
 
     def _clipping(self, nodes: Tensor) -> float:
         """What gradients are multiplied by so that their norm stays within `config.clip`."""

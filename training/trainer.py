@@ -19,6 +19,7 @@ from torch import Tensor
 from ..data.dataset import Dataset
 from ..data.pyramid import ImagePyramid, RayBatch
 from ..models.appearance import fold_appearance
+from ..models.capacity import compact
 from ..models.checkpoint import Checkpoint, camera_to_entry, save_checkpoint
 from ..models.infnerf import InfNeRF, default_scene
 from ..models.marching import MarchSettings
@@ -56,7 +57,7 @@ def place_model(model: InfNeRF, data: Dataset, config: TrainerConfig) -> None:
     assert data.points is not None
     model.build_octree(
         data.points.xyz, data.points.footprint * config.downscale, corner=corner, root_size=size,
-        min_points=config.min_points, max_nodes=node_budget(config, model.config, len(data.cameras)),
+        min_points=config.min_points, max_bytes=node_budget(config, model.config, len(data.cameras)),
         max_depth=config.max_depth, scene=scene_of(data),
     )  # fmt: skip
 
@@ -134,9 +135,11 @@ class Trainer:
 
         Half of the room that is left, until the last growth of the schedule takes the rest.
         """
-        room = node_budget(self.config, self.model.config, len(self.data.cameras)) - self.model.octree.n_nodes
-        share = room if not self.growths else -(-room // 2)
-        node, octant = self.demand.choose(self.model.octree, share, self.config.max_depth)
+        cost, octree = self.model.config.node_cost, self.model.octree
+        room = node_budget(self.config, self.model.config, len(self.data.cameras))
+        room -= sum(n * cost(level) for level, n in enumerate(octree.level_counts()))
+        share = room if not self.growths else room // 2
+        node, octant = self.demand.choose(octree, share, self.config.max_depth, cost)
         self.split(node, octant)
         self.demand = Demand(self.model.octree)
         return len(node)
@@ -275,6 +278,7 @@ class Trainer:
         config, mlp = fold_appearance(model.config, model.mlp.detach(), self.appearance.mean)
         mlp = mlp.clamp(-65000, 65000).half()
         notes = {"step": self.steps_done, "seed": self.config.seed, "downscale": self.config.downscale}
+        tables, mlp = compact(config, model.octree, tables, mlp)
         field = {"tables": tables, "mlp": mlp, "occupancy": self.occupancy.finished()}
         return Checkpoint("infnerf", config, model.octree, field, model.scene, {}, notes)
 

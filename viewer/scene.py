@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -58,9 +58,9 @@ class LoadedScene:
     backend: str = "infnerf"
     file_bytes: int = 0
     n_parameters: int = 0
-    node_bytes: int = 0  # of one node's data
     step: int | None = None  # of the training that made it; None: not told
     saved: float = 0.0  # s since 1970, when the file was written
+    level_bytes: Sequence[int] = ()  # of one node's data, per level
 
     @property
     def level_counts(self) -> list[int]:
@@ -80,7 +80,11 @@ class LoadedScene:
     @property
     def memory_bytes(self) -> int:
         """Of all nodes' data."""
-        return self.node_bytes * sum(self.level_counts)
+        return self.bytes_of(self.level_counts)
+
+    def bytes_of(self, nodes: Sequence[int]) -> int:
+        """Of some nodes' data: `nodes` on each level."""
+        return sum(n * size for n, size in zip(nodes, self.level_bytes, strict=False))
 
     @property
     def root_size(self) -> float:
@@ -145,9 +149,9 @@ def open_checkpoint(path: Path, executor: str) -> LoadedScene:
         backend=checkpoint.backend,
         file_bytes=stat.st_size if stat else 0,
         n_parameters=renderer.model.n_parameters,
-        node_bytes=renderer.model.node_bytes,
         step=step if isinstance(step, int) else None,
         saved=stat.st_mtime if stat else 0.0,
+        level_bytes=renderer.model.level_bytes,
     )
     _ = scene.level_counts, scene.levels, scene.boxes  # here, so that the window's thread never waits for them
     return scene

@@ -83,13 +83,14 @@ def _bars(context: Context) -> None:
             imgui.text(str(level))
             imgui.table_next_column()
             _bar(active / most, theme.from_bytes(level_color(level)))
-            for text in (f"{active} / {scene.level_counts[level]}", widgets.size(active * scene.node_bytes)):
+            size = widgets.size(active * scene.level_bytes[level])
+            for text in (f"{active} / {scene.level_counts[level]}", size):
                 imgui.table_next_column()
                 imgui.text(text)
         imgui.end_table()
     active, total = sum(usage.active), sum(scene.level_counts)
     widgets.note(
-        f"{active} of {total} nodes answer this view: {widgets.size(active * scene.node_bytes)} "
+        f"{active} of {total} nodes answer this view: {widgets.size(scene.bytes_of(usage.active))} "
         f"of {widgets.size(scene.memory_bytes)}."
     )
 
