@@ -51,12 +51,14 @@ class OccupancyUpdater:
     def follow(
         self, model: InfNeRF, sampling: Sampling, source: Tensor, inherited: Tensor, allowed: Tensor | None
     ) -> None:
-        """Goes on with a changed tree: node i was `source[i]`; new nodes (-1) take `inherited` [n_new, cells] densities
-        and count as seen. `allowed` is as in `restrict`."""
+        """Goes on with a changed tree: node i was `source[i]`; new nodes (-1) take `inherited` [n_new, cells] densities,
+        and are as warm as their parents. `allowed` is as in `restrict`."""
         kept, new = source.clamp(min=0), (source < 0).nonzero()[:, 0]
+        above = kept[model.octree.parent.long()[new]]
         self.model, self.sampling = model, sampling
+        seen, steps = self.seen[above], self.steps[above]
         self.seen, self.steps, self.density = self.seen[kept], self.steps[kept], self.density[kept]
-        self.seen[new], self.steps[new], self.density[new] = WARM_SAMPLES, WARM_STEPS, inherited
+        self.seen[new], self.steps[new], self.density[new] = seen, steps, inherited
         self._next = 0
         self.allowed = allowed
         if allowed is not None:
