@@ -182,10 +182,10 @@ class _Field(torch.autograd.Function):
         d_sigma, d_rgb = d_sigma.contiguous(), d_rgb.contiguous()
         gradients = {"d_sigma": d_sigma, "d_rgb": d_rgb, "d_tables": d_tables, "d_mlp": d_mlp}
         d_appearance = None
-        if call.appearance is not None and ctx.needs_input_grad[2]:
+        if call.appearance is not None:
             gradients["d_appearance"] = torch.zeros(len(d_sigma), call.appearance.shape[1])
         call.run(owner.kernels.library.field_backward, call.struct(**gradients), owner.plain)
-        if "d_appearance" in gradients:
+        if call.appearance is not None:
             d_appearance = torch.zeros_like(call.appearance).index_add_(0, call.rays, gradients["d_appearance"])
         return None, None, d_appearance, None, None, None  # tables' and mlp's are in .grad already
 
