@@ -195,7 +195,7 @@ def test_transparency_is_the_opacity_of_a_gsd() -> None:
     node, local = places(model, nodes, loss_terms.POINTS, generator)
     sigmas, _ = model.field(node, local, torch.tensor([[0.0, 0.0, 1.0]]).expand(len(node), 3))
     gsd = 8 / 2.0 ** model.octree.level[node] / 32
-    assert float(loss.detach()) == pytest.approx(float((1 - torch.exp(-sigmas * gsd)).mean()), rel=1e-4)
+    assert float(loss.detach()) == pytest.approx((1 - torch.exp(-sigmas * gsd)).mean().item(), rel=1e-4)
     assert torch.cat(inputs.nodes).tolist() == nodes.unique().tolist()
 
 
