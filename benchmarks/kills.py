@@ -150,8 +150,8 @@ def main() -> None:
         finish(start(data, outs[0], arguments.steps))
         tally = killed_run(data, outs[1], arguments.steps, arguments.kills, arguments.seed)
         whole, killed = (evaluate(out, data, samples=1)["psnr"] for out in outs)
-        print(f"{tally.kills} kills, {tally.while_saving} while a file was being written, {tally.before_a_save} before")
-        print(f"the first save, {len(tally.unreadable)} unreadable files; {time.monotonic() - began:.0f} s")
+        moments = f"{tally.while_saving} left a half-written file, {tally.before_a_save} came before the first save"
+        print(f"{tally.kills} kills ({moments}), {len(tally.unreadable)} unreadable; {time.monotonic() - began:.0f} s")
         for line in tally.unreadable:
             print(f"  {line}")
         print(

@@ -111,10 +111,11 @@ def test_without_held_out_views_the_best_is_told_by_training(city: Path, tmp_pat
 
 
 def test_validation_pools_a_few_small_held_out_views(city: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation, "SIDE", 24)
+    monkeypatch.setattr(validation, "SIDE", 32)
+    monkeypatch.setattr(validation, "VIEWS", 2)
     checkpoint: Checkpoint = load_checkpoint(whole)
     views = held_out(city, checkpoint.scene, 1)
-    assert [view.images[0].shape for view in views] == [(16, 24, 4)] * 4
+    assert [view.images[0].shape for view in views] == [(24, 32, 4)] * 2
     seen = [camera.c2w for camera in checkpoint.cameras.values()]
     assert not any(np.array_equal(view.cameras[0].c2w, c2w) for view in views for c2w in seen)
     model = validation.InfNeRF.from_checkpoint(checkpoint)
@@ -124,5 +125,5 @@ def test_validation_pools_a_few_small_held_out_views(city: Path, whole: Path, mo
     assert score.psnr == pytest.approx(psnr(float(np.mean(squared))))
     assert score.ssim is not None
     assert list(score.pictures) == [f"validation/level_{level}" for level in range(model.octree.depth + 1)]
-    assert held_out(city, checkpoint.scene, 2)[0].images[0].shape == (16, 24, 4)
-    assert held_out(city, checkpoint.scene, 3)[0].images[0].shape == (10, 16, 4)
+    assert held_out(city, checkpoint.scene, 2)[0].images[0].shape == (24, 32, 4)
+    assert held_out(city, checkpoint.scene, 3)[0].images[0].shape == (16, 21, 4)
