@@ -12,7 +12,7 @@ def pack_bits(cells: Tensor) -> Tensor:
     >>> pack_bits(torch.tensor([[True] + [False] * 30 + [True]])).tolist()
     [[-2147483647]]
     """
-    bits = cells.view(len(cells), -1, 32).long() << torch.arange(32)
+    bits = cells.view(len(cells), cells.shape[1] // 32, 32).long() << torch.arange(32)
     words = bits.sum(-1)
     return torch.where(words >= 1 << 31, words - (1 << 32), words).int()
 

@@ -17,6 +17,7 @@ from ..models.octree import Octree
 from ..models.octree_edit import add_children
 from .inherit import inherit
 from .occupancy import over_cubes
+from .team import Team
 
 
 class Demand:
@@ -37,13 +38,23 @@ class Demand:
         """Goes on with a changed tree: node i was `source[i]`, -1 for a new one, which has no votes."""
         self.votes = torch.where((source >= 0)[:, None], self.votes[source.clamp(min=0)], 0.0)
 
-    def choose(self, octree: Octree, room: int, deepest: int) -> tuple[Tensor, Tensor]:
-        """The at most `room` free places with most votes, none deeper than `deepest`: `node`, `octant` [k] each."""
+    def collect(self, team: Team) -> None:
+        """Moves all ranks' votes to rank 0."""
+        team.collect(self.votes)
+
+    def choose(self, octree: Octree, room: int, deepest: int, team: Team | None = None) -> tuple[Tensor, Tensor]:
+        """The at most `room` free places with most votes of all ranks, none deeper than `deepest`: `node`, `octant` [k]
+        each, as rank 0 finds them."""
+        team = team or Team()
+        self.collect(team)
+        best = team.broadcast_rows(self._best(octree, room, deepest))
+        return best // 8, best % 8
+
+    def _best(self, octree: Octree, room: int, deepest: int) -> Tensor:
         allowed = (octree.children < 0) & (octree.level < deepest)[:, None]
         votes = torch.where(allowed, self.votes, 0.0).view(-1)
         best = votes.argsort(descending=True, stable=True)[: max(room, 0)]
-        best = best[votes[best] > 0].sort().values
-        return best // 8, best % 8
+        return best[votes[best] > 0].sort().values
 
 
 def grown(model: InfNeRF, node: Tensor, octant: Tensor, generator: torch.Generator) -> tuple[InfNeRF, Tensor]:

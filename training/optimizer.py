@@ -39,6 +39,7 @@ class NodeAdam:
     def __init__(self, model: InfNeRF, config: AdamConfig, kernels: Kernels | None = None) -> None:
         """`kernels`: the CPU build to step with; None: torch."""
         self.model, self.config, self.kernels = model, config, kernels
+        self.first_tied = 0  # nodes before it are not tied to the others
         n = model.octree.n_nodes
         self.steps = {name: torch.zeros(n, dtype=torch.int64) for name in ("tables", "mlp")}
         self.means = {name: torch.zeros_like(value) for name, value in self._values().items()}
@@ -76,15 +77,16 @@ class NodeAdam:
         """All nodes' MLPs by the sum of the gradients of `nodes`. What they differed by they still differ by."""
         config, gradient = self.config, self.model.mlp.grad
         assert gradient is not None
-        self.steps["mlp"] += 1
+        rows = slice(self.first_tied, None)
+        self.steps["mlp"][rows] += 1
         steps = float(self.steps["mlp"].max())
         slope = gradient[nodes].sum(0)
         gradient[nodes] = 0
-        mean, square = self.means["mlp"], self.squares["mlp"]
+        mean, square = self.means["mlp"][rows], self.squares["mlp"][rows]
         mean[:] = mean[0] * config.decay_mean + slope * (1 - config.decay_mean)
         square[:] = square[0] * config.decay_square + slope * slope * (1 - config.decay_square)
         root = (square[0] / (1 - config.decay_square**steps)).sqrt() + config.epsilon
-        self.model.mlp.data -= mean[0] / root * (rate / (1 - config.decay_mean**steps))
+        self.model.mlp.data[rows] -= mean[0] / root * (rate / (1 - config.decay_mean**steps))
 
     def _clipping(self, nodes: Tensor) -> float:
         """What gradients are multiplied by so that their norm stays within `config.clip`."""
