@@ -2,8 +2,9 @@
 
     python benchmarks/parallel.py DATA [--ranks 2] [--steps 4000] [--keep FOLDER] [-- train's options]
 
-`--steps` are those of one process; each of K ranks takes a K-th of them, in both stages. Prints machine and commit,
-PSNR per scale of the test split, the difference, and what rank 0 says of bytes exchanged and nodes held.
+A step by subtrees is a step of all ranks, of which each takes a K-th of the samples: equal steps are equal samples in
+all. Prints machine and commit, PSNR per scale of the test split, the difference, and what rank 0 says of bytes exchanged
+and nodes held.
 """
 
 from __future__ import annotations
@@ -46,15 +47,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         keep = arguments.keep or Path(folder)
         one, many = keep / "one.pth", keep / "subtree.pth"
-        each = -(-arguments.steps // arguments.ranks)
         print(f"one process, {arguments.steps} steps")
         data = str(arguments.data)
         command = ["-m", "infnerf.training", data, "--out", str(one), "--steps", str(arguments.steps)]
         run([*command, *arguments.options])
-        print(f"{arguments.ranks} ranks by subtrees, {each} steps each")
+        print(f"{arguments.ranks} ranks by subtrees, {arguments.steps} steps, a {arguments.ranks}-th of a batch each")
         launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(arguments.ranks)]
-        command = ["-m", "infnerf.training", data, "--out", str(many), "--steps", str(each), "--parallel", "subtree"]
-        run([*launch, *command, *arguments.options])
+        command = ["-m", "infnerf.training", data, "--out", str(many), "--steps", str(arguments.steps)]
+        run([*launch, *command, "--parallel", "subtree", *arguments.options])
         before, after = psnr_of(one, arguments.data), psnr_of(many, arguments.data)
     print("scale   one process   by subtrees   difference")
     for scale in (*map(str, EVAL_SCALES), "mean"):

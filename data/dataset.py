@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from ..models.camera import Camera
 from .footprints import seen_footprint
 from .images import image_size
-from .masks import Region
 from .placement import describe_scene, placement
 from .ply import DatasetError, PointCloud, atomic_write
 from .source import Frame, FrameError, Source, inverse_pose, shown
@@ -44,7 +43,7 @@ class Dataset:
     points: PointCloud | None  # None: the data have none; the scene's box then follows from the cameras
     scene: dict[str, Any]  # up [3], unit, aabb [2][3], root_corner [3], root_size, transform [4][4]
     warnings: list[str] = field(default_factory=list)
-    masks: list[Path | Region | None] = field(default_factory=list)  # 0: leave the pixel out of training
+    masks: list[Path | None] = field(default_factory=list)  # 0: leave the pixel out of training
     weights: list[float] = field(default_factory=list)  # of an image's pixels in the loss
     transform: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))  # [4, 4] the capture's to the scene's
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.dataset import Dataset, DatasetError
@@ -18,6 +20,7 @@ class Shard:
 
     data: Dataset  # these images alone
     images: Tensor  # [n] int64, their numbers in the whole set
+    regions: list[NDArray[np.bool_]] | None = None  # [h, w] each: the tiles that are drawn from; None: all of them
 
     def renumbered(self, batch: RayBatch) -> RayBatch:
         """A batch drawn from `data` with the images' numbers in the whole set."""

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.dataset import Dataset
-from ..data.masks import Region
 from ..data.pyramid import RayBatch
 from ..models.camera import Camera
 from ..models.infnerf import InfNeRF
@@ -172,13 +171,7 @@ def shard_of_rank(data: Dataset, tiles: list[Tensor], rank: int) -> Shard | None
     images = [i for i, seen in enumerate(tiles) if seen[rank].any()]
     if not images:
         return None
-    shard = shard_of(data, images)
-    files = shard.data.masks or [None] * len(images)
-    regions = [
-        Region(file.file if isinstance(file, Region) else file, tiles[i][rank].numpy())
-        for i, file in zip(images, files, strict=True)
-    ]
-    return replace(shard, data=replace(shard.data, masks=regions))
+    return replace(shard_of(data, images), regions=[tiles[i][rank].numpy() for i in images])
 
 
 class SubtreeTrainer(Trainer):

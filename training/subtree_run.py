@@ -3,6 +3,9 @@
 Stage 1 trains the levels above the subtrees, all ranks together. At the hand-over each rank learns which tiles of which
 images show its subtrees. Stage 2 trains each rank's subtrees apart. At the end rank 0 takes in all rows and writes one
 checkpoint. Either stage has learning rates of its own, from warm-up to decay.
+
+In stage 2 a rank's share of a step's samples falls on its share of the nodes: each node gets as many samples a step, and
+as many steps, as one process would give it.
 """
 
 from __future__ import annotations
@@ -46,10 +49,11 @@ class SubtreeRun:
     say: Callable[[str], None]
 
     def first_config(self) -> TrainerConfig:
-        """The run's config with stage 1's share of its steps and minutes."""
+        """The run's config with stage 1's share of its steps and minutes, and this rank's share of a step's samples."""
         steps, minutes = self.config.steps, self.config.minutes
         return replace(
             self.config,
+            samples_per_step=max(1, self.config.samples_per_step // self.team.size),
             steps=None if steps is None else max(1, round(steps * self.shared_fraction)),
             minutes=None if minutes is None else minutes * self.shared_fraction,
             octree_growth_schedule=(),
@@ -61,6 +65,7 @@ class SubtreeRun:
         steps, minutes = self.config.steps, self.config.minutes
         return replace(
             self.config,
+            samples_per_step=first.config.samples_per_step,
             steps=None if steps is None else max(1, steps - first.steps_done),
             minutes=None if minutes is None else minutes * (1 - self.shared_fraction),
             octree_growth_schedule=(),
@@ -100,7 +105,8 @@ def train_subtrees(
     shared_fraction: float = SHARED_FRACTION,  # of the steps, for the levels above
     save_minutes: float = 5.0,  # between two states that are kept
 ) -> Checkpoint | None:
-    """As `run.train`, by subtrees: steps are each rank's own, in both stages. Rank 0 returns the whole model.
+    """As `run.train`, by subtrees. In a step every rank takes its share of `samples_per_step`, in both stages, so that
+    as many steps are as many samples as with one process. Rank 0 returns the whole model.
 
     Raises `CommandError` for data without sparse points, or a tree with fewer subtrees than ranks.
     """

@@ -95,7 +95,12 @@ class Trainer:
         with self.team.together():
             self.shard = shard or own_images(train_set, self.team.rank, self.team.size)
             self.pyramid = ImagePyramid.load(
-                self.shard.data, SCALES, config.downscale, budget_bytes=config.image_bytes, seed=config.seed
+                self.shard.data,
+                SCALES,
+                config.downscale,
+                budget_bytes=config.image_bytes,
+                seed=config.seed,
+                regions=self.shard.regions,
             )
         if not model.placed:
             place_model(model, train_set, config)
