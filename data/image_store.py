@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.camera import Camera
-from .masks import WORD, coverage, lens_fills_image, n_words, pack_scales, select
+from .masks import WORD, Region, coverage, lens_fills_image, n_words, pack_scales, select
 from .memory_plan import plan_memory
 from .pixels import PixelReader, premultiply
 from .ply import DatasetError
@@ -34,7 +34,7 @@ class ImageStore:
 
     def __init__(
         self,
-        files: Sequence[tuple[Path, Path | None, Camera]],  # image, mask, camera at the file's size
+        files: Sequence[tuple[Path, Path | Region | None, Camera]],  # image, mask, camera at the file's size
         cameras: Sequence[Sequence[Camera]],  # [n_scales][n_images]
         reader: PixelReader,
         budget: int | None = None,  # bytes

@@ -7,6 +7,7 @@ byte a pixel whatever the mask, and the k-th pixel that counts is a bisection aw
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,10 +40,27 @@ def lens_fills_image(camera: Camera) -> bool:
     return camera.is_pinhole or _fills(_intrinsics(camera))
 
 
-def coverage(camera: Camera, mask: Path | None) -> NDArray[np.bool_] | None:
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A mask that leaves out more than its file does: only some tiles of the image count."""
+
+    file: Path | None
+    tiles: NDArray[np.bool_]  # [h, w], over the whole image
+
+    def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """[H, W] of the pixels that count, for an image of this width and height."""
+        (h, w), (width, height) = self.tiles.shape, size
+        inside = self.tiles[np.arange(height) * h // height][:, np.arange(width) * w // width]
+        return inside if self.file is None else inside & read_mask(self.file, size)
+
+
+def coverage(camera: Camera, mask: Path | Region | None) -> NDArray[np.bool_] | None:
     """[H, W] of the pixels that count, None where all do. Raises `DatasetError` as `read_mask` does."""
     size = camera.width, camera.height
-    counts = None if mask is None else read_mask(mask, size)
+    if isinstance(mask, Region):
+        counts = mask.read(size)
+    else:
+        counts = None if mask is None else read_mask(mask, size)
     if lens_fills_image(camera):
         return counts
     shown = np.unpackbits(_shown(_intrinsics(camera)), count=size[0] * size[1]).view(bool).reshape(size[1], size[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from ..models.camera import Camera
 from .image_store import RAYS_PER_SWAP, ImageStore
 from .lens_rays import LensRays
+from .masks import Region
 from .pixels import PixelReader, box_average, box_camera, linear_to_srgb, read_image, srgb_to_linear
 from .ply import DatasetError
 
@@ -86,6 +88,7 @@ class ImagePyramid:
         seed: int = 0,  # of the order in which images come and go
         rays_per_swap: int = RAYS_PER_SWAP,  # rays drawn for each image exchanged
         report: Callable[[int, int], None] | None = None,  # called with (images read, of how many)
+        regions: Sequence[NDArray[np.bool_]] | None = None,  # [h, w] of each image: its tiles that are drawn from
     ) -> ImagePyramid:
         """Reads every image once. `scales` are factors below the image shrunk by `downscale`, each a multiple of the
         one before. If `budget_bytes` can't hold everything, fine scales hold a working set that rotates.
@@ -105,7 +108,10 @@ class ImagePyramid:
             for row, ratio in zip(cameras, reader.ratios, strict=True):
                 camera = box_camera(camera, ratio)
                 row.append(camera)
-        files = list(zip(dataset.images, dataset.masks, dataset.cameras, strict=True))
+        masks: list[Path | Region | None] = [*dataset.masks]
+        if regions is not None:
+            masks = [Region(mask, tiles) for mask, tiles in zip(dataset.masks, regions, strict=True)]
+        files = list(zip(dataset.images, masks, dataset.cameras, strict=True))
         store = ImageStore(files, cameras, reader, budget_bytes, seed, rays_per_swap, report)
         return cls(scales, cameras, store, color_space, dataset.weights)
 

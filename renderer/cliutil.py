@@ -172,8 +172,8 @@ def check_output(path: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(description: str, total: float) -> Iterator[Callable[[float, str], None]]:
-    """A progress bar with the time left (lines of text where stderr is no terminal).
+def progress_bar(description: str, total: float, shown: bool = True) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar with the time left (lines of text where stderr is no terminal); nothing where it is not `shown`.
 
     Yields `advance(done, note)`, `done` in units of `total`.
     """
@@ -181,6 +181,9 @@ def progress_bar(description: str, total: float) -> Iterator[Callable[[float, st
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
+    if not shown:
+        yield lambda done, note="": None
+        return
     if not console.is_terminal:
         yield progress_lines(description, total)
         return

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .team import Team
+
 RATE = 3e-2  # of Adam; they start at zero and have far to go
 
 
@@ -31,10 +33,13 @@ class Appearance:
         """What is shown to viewers [dim]."""
         return self.vectors.detach().mean(0)
 
-    def step(self, factor: float = 1.0) -> None:
-        """One step with the gradients that the vectors have, the learning rate times `factor`."""
+    def step(self, factor: float = 1.0, team: Team | None = None) -> None:
+        """One step with the gradients that the vectors have on all ranks, the learning rate times `factor`."""
         if self.adam is None:
             return
+        if team is not None and team.size > 1:
+            own = torch.zeros_like(self.vectors) if self.vectors.grad is None else self.vectors.grad
+            self.vectors.grad = team.sum(own.detach()).div_(team.size)
         self.adam.param_groups[0]["lr"] = RATE * factor
         self.adam.step()
         self.adam.zero_grad()

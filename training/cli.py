@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from .eval_cli import Eval
 from .info_cli import Info
 
 if TYPE_CHECKING:
+    from ..models.config import InfNeRFConfig
+    from .config import TrainerConfig
     from .logs import LogConfig
 
 PROGRAM = "infnerf"
@@ -124,8 +127,16 @@ class Train:
     """No TensorBoard."""
     wandb: Annotated[tuple[str, ...] | None, arg(metavar="[PROJECT]")] = None
     """Log to Weights & Biases too (project infnerf by default); WANDB_MODE=offline keeps it on this machine."""
+    parallel: Literal["data", "subtree"] = "data"
+    """How the processes that torchrun started share the work: replicas, or subtrees of their own (docs/using.md)."""
+    subtree_level: Annotated[int | None, arg(metavar="N")] = None
+    """With --parallel subtree, the level of the subtrees' roots. Default: the first with a node for each process."""
+    shared_fraction: Annotated[float, arg(metavar="F")] = 0.3
+    """With --parallel subtree, the share of the run in which all train the levels above together."""
 
-    def run(self) -> int:
+    def settings(self) -> tuple[InfNeRFConfig, TrainerConfig]:
+        """What a run is told. Raises `UsageError` or `CommandError` for arguments that are wrong, before anything is
+        read."""
         if self.steps is None and self.minutes is None:
             raise UsageError("train needs --steps N or --minutes M, or both (the first to be reached stops it)")
         if self.steps is not None:
@@ -139,13 +150,16 @@ class Train:
         check_range("--save-minutes", self.save_minutes, 0.01, 1e6)
         if self.wandb is not None and len(self.wandb) > 1:
             raise UsageError(f"--wandb takes one PROJECT, got {' '.join(self.wandb)}")
+        check_range("--subtree-level", self.subtree_level or 1, 1, 31)
+        check_range("--shared-fraction", self.shared_fraction, 0.01, 0.99)
+        if self.parallel == "subtree" and os.environ.get("WORLD_SIZE", "1") == "1":
+            raise UsageError("--parallel subtree needs processes: torchrun --nproc-per-node K -m infnerf.training ...")
         if not self.data.exists():
             raise CommandError(f"{self.data}: no such folder")
         check_output(self.out)
         from ..models.config import InfNeRFConfig
-        from .config import StepRecord, TrainerConfig
+        from .config import TrainerConfig
         from .losses import LossConfig
-        from .run import train
 
         sizes = _numbers("--level-table-sizes", self.level_table_sizes)
         widths = _numbers("--level-hidden-dims", self.level_hidden_dims)
@@ -171,16 +185,32 @@ class Train:
             octree_prune_schedule=None if self.prune else (),
             image_bytes=None if self.image_gigabytes is None else round(self.image_gigabytes * 1e9),
         )  # fmt: skip
+        return model, config
+
+    def run(self) -> int:
+        model, config = self.settings()
+        from .config import StepRecord
+        from .run import train
+        from .team import open_team
+
         background = None if self.background == "auto" else self.background == "on"
-        with progress_bar("train", 1.0) as advance:
+        with open_team() as team, progress_bar("train", 1.0, team.leads) as advance:
 
             def report(now: StepRecord) -> None:
                 rays = f"{now.rays_per_second / 1e3:.1f}k rays/s"
                 seen = "" if now.validation is None else f", validation {now.validation:.2f} dB"
                 advance(now.fraction, f"step {now.step}, PSNR {now.psnr:.2f} dB{seen}, {rays}")
 
+            if self.parallel == "subtree":
+                from .subtree_run import train_subtrees
+
+                train_subtrees(
+                    self.data, self.out, config, team, model, background, self.resume, report, say,
+                    level=self.subtree_level, shared_fraction=self.shared_fraction, save_minutes=self.save_minutes,
+                )  # fmt: skip
+                return 0
             train(
-                self.data, self.out, config, model, background, self.resume, report, say,
+                self.data, self.out, config, model, background, self.resume, report, say, team,
                 save_minutes=self.save_minutes, logs=self._logs(),
             )  # fmt: skip
         return 0

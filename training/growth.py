@@ -19,6 +19,7 @@ from ..models.octree import Octree
 from ..models.octree_edit import add_children
 from .inherit import inherit
 from .occupancy import over_cubes
+from .team import Team
 
 
 class Demand:
@@ -39,18 +40,28 @@ class Demand:
         """Goes on with a changed tree: node i was `source[i]`, -1 for a new one, which has no votes."""
         self.votes = torch.where((source >= 0)[:, None], self.votes[source.clamp(min=0)], 0.0)
 
+    def collect(self, team: Team) -> None:
+        """Moves all ranks' votes to rank 0."""
+        team.collect(self.votes)
+
     def choose(
-        self, octree: Octree, room: int, deepest: int, cost: Callable[[int], int] = lambda level: 1
-    ) -> tuple[Tensor, Tensor]:
-        """The free places with most votes that `room` is enough for, none deeper than `deepest`: `node`, `octant` [k]
-        each. `cost`: of a node on a level."""
+        self, octree: Octree, room: int, deepest: int, cost: Callable[[int], int] = lambda level: 1,
+        team: Team | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """The free places with most votes of all ranks that `room` is enough for, none deeper than `deepest`: `node`,
+        `octant` [k] each, as rank 0 finds them. `cost`: of a node on a level."""
+        team = team or Team()
+        self.collect(team)
+        best = team.broadcast_rows(self._best(octree, room, deepest, cost))
+        return best // 8, best % 8
+
+    def _best(self, octree: Octree, room: int, deepest: int, cost: Callable[[int], int]) -> Tensor:
         allowed = (octree.children < 0) & (octree.level < deepest)[:, None]
         votes = torch.where(allowed, self.votes, 0.0).view(-1)
         best = votes.argsort(descending=True, stable=True)
         best = best[votes[best] > 0]
         costs = torch.tensor([cost(level + 1) for level in range(octree.depth + 1)])[octree.level.long()]
-        best = best[costs[best // 8].cumsum(0) <= room].sort().values
-        return best // 8, best % 8
+        return best[costs[best // 8].cumsum(0) <= room].sort().values
 
 
 def grown(model: InfNeRF, node: Tensor, octant: Tensor, generator: torch.Generator) -> tuple[InfNeRF, Tensor]:

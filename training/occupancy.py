@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ..models.infnerf import InfNeRF
 from ..models.marching import PackedSamples
 from ..models.occupancy import cube_cells, pack_bits, unpack_bits
 from .sampling import Sampling
+from .team import Team
 
 THRESHOLD = 0.02  # optical depth of one GSD below which a cell counts as empty
 DECAY = 0.5  # of the running maximum, per refresh of the node
@@ -51,8 +53,8 @@ class OccupancyUpdater:
     def follow(
         self, model: InfNeRF, sampling: Sampling, source: Tensor, inherited: Tensor, allowed: Tensor | None
     ) -> None:
-        """Goes on with a changed tree: node i was `source[i]`; new nodes (-1) take `inherited` [n_new, cells] densities,
-        and are as warm as their parents. `allowed` is as in `restrict`."""
+        """Goes on with a changed tree: node i was `source[i]`; new nodes (-1) take `inherited` [n_new, cells]
+        densities, and are as warm as their parents. `allowed` is as in `restrict`."""
         kept, new = source.clamp(min=0), (source < 0).nonzero()[:, 0]
         above = kept[model.octree.parent.long()[new]]
         self.model, self.sampling = model, sampling
@@ -84,12 +86,16 @@ class OccupancyUpdater:
         self.generator.set_state(state["generator"])
         self._next = int(state["next"])
 
-    def count(self, samples: PackedSamples) -> Tensor:
-        """Notes which nodes a batch has trained, and returns them [n]."""
-        counts = torch.bincount(samples.node, minlength=len(self.seen))
+    def count(self, samples: PackedSamples, others: Sequence[Tensor], team: Team) -> Tensor:
+        """Notes which nodes a batch has trained on any rank, and returns them [n] with those of `others` [k] each."""
+        asked = torch.zeros(2, len(self.seen), dtype=torch.int32)
+        asked[0] = torch.bincount(samples.node, minlength=len(self.seen))
+        for nodes in others:
+            asked[1, nodes] = 1
+        counts = team.sum(asked)[0]
         self.seen += counts
         self.steps += counts > 0
-        return counts.nonzero()[:, 0]
+        return asked.any(0).nonzero()[:, 0]
 
     def warm(self, nodes: Tensor) -> Tensor:
         """Which of `nodes` [n] have been trained enough to be measured: [n] bool."""

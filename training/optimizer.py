@@ -40,6 +40,7 @@ class NodeAdam:
     def __init__(self, model: InfNeRF, config: AdamConfig, kernels: Kernels | None = None) -> None:
         """`kernels`: the CPU build to step with; None: torch."""
         self.model, self.config, self.kernels = model, config, kernels
+        self.first_tied = 0  # nodes before it are not tied to the others
         n = model.octree.n_nodes
         self.steps = {name: torch.zeros(n, dtype=torch.int64) for name in ("tables", "mlp")}
         self.means = {name: torch.zeros_like(value) for name, value in self._values().items()}
@@ -78,6 +79,9 @@ class NodeAdam:
         config, gradient = self.config, self.model.mlp.grad
         assert gradient is not None
         for first, last in self._tied_ranges():
+            first = max(first, self.first_tied)
+            if first >= last:
+                continue
             touched = nodes[(nodes >= first) & (nodes < last)]
             own = self.steps["mlp"][first:last]
             leader = int((own == own.max()).nonzero()[0])  # was there from the first: a new node has no moments yet

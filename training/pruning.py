@@ -22,6 +22,7 @@ from ..models.octree import Octree
 from ..models.octree_edit import drop_subtrees
 from .growth import octant_values, octants
 from .occupancy import OccupancyUpdater, over_cubes
+from .team import Team
 
 PRUNES = (0.3, 0.6)  # fractions of the run
 LAST_PRUNE = 0.8  # later there is no time to mend what a prune changes
@@ -51,6 +52,11 @@ class Use:
         n = len(self.asked)
         self.asked += torch.bincount(samples.node, minlength=n)
         self.trained += torch.bincount(samples.node[(gradient != 0).any(-1)], minlength=n)
+
+    def collect(self, team: Team) -> None:
+        """Moves all ranks' counts to rank 0."""
+        team.collect(self.asked)
+        team.collect(self.trained)
 
     def follow(self, source: Tensor) -> None:
         """Goes on with a changed tree: node i was `source[i]`, -1 for a new one."""

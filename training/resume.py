@@ -76,6 +76,7 @@ def _run(trainer: Trainer) -> dict[str, Any]:
         "downscale": config.downscale,
         "samples_per_step": config.samples_per_step,
         "images": list(trainer.data.names),
+        "part": trainer.part,
     }
 
 
@@ -115,6 +116,9 @@ def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.demand.votes = state["votes"]
     trainer.growths = [float(fraction) for fraction in state["growths"]]
     trainer.use.load_state_dict(state["use"])
+    if not trainer.team.leads:  # rank 0 has what all have counted
+        for counts in (trainer.demand.votes, trainer.use.asked, trainer.use.trained):
+            counts.zero_()
     trainer.prunes = [float(fraction) for fraction in state["prunes"]]
     trainer.generator.set_state(state["generator"])
     trainer.pyramid.restore(state["pyramid"])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from ..data.dataset import Dataset, DatasetError, load_dataset
 from ..data.images import has_alpha
@@ -17,31 +18,60 @@ from .config import StepRecord, TrainerConfig
 from .evaluate import View
 from .logs import LogConfig, check_logs, open_logs
 from .resume import restore_state, resume_path
+from .team import LostRank, Team
 from .trainer import Trainer
 from .validation import held_out
 from .watch import Watch
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C into a flag, so that a step is never cut in half; a second one interrupts as usual."""
+def interruptible(team: Team) -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C into a flag, so that a step is never cut in half; a second one interrupts as usual.
+
+    In a team also the signals by which torchrun ends its processes, however often they come: it kills after 30 s.
+    """
     pressed = False
+    signals = (signal.SIGINT, signal.SIGTERM) if team.size > 1 else (signal.SIGINT,)
 
     def note(_signal: int, _frame: FrameType | None) -> None:
         nonlocal pressed
         pressed = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if team.size == 1:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in signals}
     try:
         yield lambda: pressed
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def wants_background(data: Dataset) -> bool:
     """Whether what lies around the scene is in its images: photographs show it, cut-out renderings do not."""
     return not any(has_alpha(path) for path in data.images)
+
+
+def open_data(
+    data: Path,
+    out: Path,
+    model: InfNeRFConfig | None,
+    background: bool | None,
+    team: Team,
+    say: Callable[[str], None],
+    logs: LogConfig | None = None,
+) -> tuple[Dataset, InfNeRFConfig]:
+    """The training split, and the model's shape for it. Raises as `train` does."""
+    with team.together():
+        if not out.parent.is_dir():
+            raise DatasetError(f"--out {out}: there is no folder {out.parent}")
+        if logs is not None:
+            check_logs(logs)
+        train_set = load_dataset(data)
+        background = wants_background(train_set) if background is None else background
+    for warning in train_set.warnings:
+        say(warning)
+    return train_set, replace(model or InfNeRFConfig(), background=background)
 
 
 def train(
@@ -53,6 +83,7 @@ def train(
     resume: bool = False,  # go on with the run that wrote `out`
     report: Callable[[StepRecord], None] = lambda _: None,
     say: Callable[[str], None] = print,
+    team: Team | None = None,  # the processes that call this together; None: this one alone
     *,
     save_minutes: float = 5.0,  # between two checkpoints
     logs: LogConfig | None = None,  # None: no logs
@@ -60,38 +91,48 @@ def train(
     """Runs until `steps` or `minutes` are over or Ctrl-C is pressed, then writes `out`; also every `save_minutes`.
 
     The best checkpoint so far lies beside it (`watch.best_path`). Bad input raises `DatasetError`, a log that can't be
-    had `LogError`.
+    had `LogError`. Of a team rank 0 alone speaks, logs and writes; there a failure raises `CommandError` on rank 0, and
+    a process that is lost `LostRank`, after `out` was written once more.
     """
-    if not out.parent.is_dir():
-        raise DatasetError(f"--out {out}: there is no folder {out.parent}")
-    if logs is not None:
-        check_logs(logs)
-    train_set = load_dataset(data)
-    for warning in train_set.warnings:
-        say(warning)
-    background = wants_background(train_set) if background is None else background
-    shape = replace(model or InfNeRFConfig(), background=background)
-    trainer = Trainer(InfNeRF(shape, seed=config.seed), train_set, config)
+    team = team or Team()
+    if not team.leads:
+        report, say, logs = (lambda _: None), (lambda _: None), None
+    train_set, shape = open_data(data, out, model, background, team, say, logs)
+    trainer = Trainer(InfNeRF(shape, seed=config.seed), train_set, config, team)
+    ranks = f"{team.size} ranks, {len(trainer.shard.images)} images on this one; " if team.size > 1 else ""
     say(
         f"{len(train_set)} images, {trainer.model.octree.n_nodes} nodes on levels "
         f"{trainer.model.octree.level_counts()}, {trainer.model.n_parameters / 1e6:.1f} M parameters; "
-        f"{'a background; ' * background}{trainer.sampling_name}; {trainer.prior}"
+        f"{'a background; ' * shape.background}{ranks}{trainer.sampling_name}; {trainer.prior}"
     )
-    if resume:
-        restore_state(trainer, resume_path(out))
-    views = _held_out(data, trainer, say)
-    log = open_logs(logs, trainer.steps_done + 1, resume, say) if logs is not None else None
+    with team.together():
+        if resume:
+            restore_state(trainer, resume_path(out))
+        views = _held_out(data, trainer, say) if team.leads else []
+        log = open_logs(logs, trainer.steps_done + 1, resume, say) if logs is not None else None
+    team.stage = "training"
     try:
         watch = Watch(trainer, out, views, log, save_minutes, report, resume)
-        with interruptible() as interrupted:
-            trainer.train(watch, interrupted)
-            stopped = interrupted()
-        watch.save(last=True)
+        with interruptible(team) as interrupted:
+            try:
+                trainer.train(watch, interrupted)
+                watch.save(last=True)
+            except LostRank as error:
+                leave(trainer, out, error)
     finally:
         if log is not None:
             log.close()
-    say(f"{'stopped' if stopped else 'finished'} after {trainer.steps_done} steps: wrote {out}{watch.verdict()}")
+    how = "stopped" if trainer.stopped else "finished"
+    say(f"{how} after {trainer.steps_done} steps: wrote {out}{watch.verdict()}")
     return trainer
+
+
+def leave(trainer: Trainer, out: Path, error: LostRank) -> NoReturn:
+    """After another rank was lost: the first of those that are left writes what it has and raises, the others exit."""
+    if not trainer.team.takes_over():
+        raise SystemExit(1) from error
+    trainer.save(out)
+    raise LostRank(f"{error} after step {trainer.steps_done}: wrote {out}, --resume goes on from there") from None
 
 
 def _held_out(data: Path, trainer: Trainer, say: Callable[[str], None]) -> list[View]:

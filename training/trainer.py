@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from ..data.pyramid import ImagePyramid, RayBatch
 from ..models.appearance import fold_appearance
 from ..models.capacity import compact
 from ..models.checkpoint import Checkpoint, camera_to_entry, save_checkpoint
+from ..models.config import InfNeRFConfig
 from ..models.infnerf import InfNeRF, default_scene
-from ..models.marching import MarchSettings
-from ..models.octree import lone_root
+from ..models.marching import MarchSettings, PackedSamples
+from ..models.octree import Octree, build_octree, lone_root
 from .appearance import Appearance
 from .config import SCALES, StepRecord, TrainerConfig, node_budget
 from .growth import Demand, grown, octant_values, octants
@@ -35,6 +37,8 @@ from .point_prior import cells_near_points
 from .pruning import Use, prunable, prune_schedule, pruned
 from .resume import restore_state, resume_path, save_state
 from .sampling import MAX_SAMPLES_PER_RAY, MIN_TRANSMITTANCE, Sampling, make_sampling
+from .shards import Shard, own_images, ray_seed
+from .team import Team
 
 MIN_COVERAGE = 0.999  # of opaque pixels must see points' cells for points to restrict occupancy
 FINER_SHARE, FINER_LEVELS = 0.3, 4.0  # of rays; levels: see `Trainer.finer`
@@ -46,20 +50,21 @@ GROWTH_WITHOUT_POINTS = (0.02, 0.04, 0.06, 0.09, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4
 WARM_UP = 50  # steps until the learning rate is whole
 
 
-def place_model(model: InfNeRF, data: Dataset, config: TrainerConfig) -> None:
-    """Gives a model the tree that the sparse points ask for, within `max_bytes`; without points the root alone, which
-    grows."""
-    scene = data.scene
-    corner, size = np.asarray(scene["root_corner"], np.float64), float(scene["root_size"])
+def plan_tree(config: TrainerConfig, model: InfNeRFConfig, data: Dataset) -> Octree:
+    """The tree that the sparse points ask for, within `max_bytes`; without points the root alone, which grows."""
+    corner, size = np.asarray(data.scene["root_corner"], np.float64), float(data.scene["root_size"])
     if not has_points(data):
-        model.place(lone_root(corner, size), scene_of(data))
-        return
+        return lone_root(corner, size)
     assert data.points is not None
-    model.build_octree(
-        data.points.xyz, data.points.footprint * config.downscale, corner=corner, root_size=size,
-        min_points=config.min_points, max_bytes=node_budget(config, model.config, len(data.cameras)),
-        max_depth=config.max_depth, scene=scene_of(data),
+    return build_octree(
+        data.points.xyz, data.points.footprint * config.downscale, corner, size, model.resolution, config.min_points,
+        max_depth=config.max_depth, max_cost=node_budget(config, model, len(data.cameras)), cost=model.node_cost,
     )  # fmt: skip
+
+
+def place_model(model: InfNeRF, data: Dataset, config: TrainerConfig) -> None:
+    """Gives a model the tree that the data ask for."""
+    model.place(plan_tree(config, model.config, data), scene_of(data))
 
 
 def has_points(data: Dataset) -> bool:
@@ -76,16 +81,30 @@ def scene_of(data: Dataset) -> dict[str, Any]:
 class Trainer:
     """One training run: `train()`, or `step()` as often as wanted, then `save(path)` or `checkpoint()`."""
 
-    def __init__(self, model: InfNeRF, train_set: Dataset, config: TrainerConfig | None = None) -> None:
+    def __init__(
+        self, model: InfNeRF, train_set: Dataset, config: TrainerConfig | None = None, team: Team | None = None,
+        shard: Shard | None = None,
+    ) -> None:  # fmt: skip
         """A model that was not placed yet takes the tree that the data ask for, and one that knows nothing of its scene
-        what the data tell of it. Without a config a run takes 20 minutes."""
+        what the data tell of it. Without a config a run takes 20 minutes.
+
+        `team`: the processes that train replicas of this model; None: this one alone. `shard`: the images that this one
+        draws from; None: its share among the team's.
+        """
         self.config = config = config or TrainerConfig(minutes=20)
-        self.data, self.model = train_set, model
+        self.data, self.model, self.team = train_set, model, team or Team()
         torch.manual_seed(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.pyramid = ImagePyramid.load(
-            train_set, SCALES, config.downscale, budget_bytes=config.image_bytes, seed=config.seed
-        )
+        with self.team.together():
+            self.shard = shard or own_images(train_set, self.team.rank, self.team.size)
+            self.pyramid = ImagePyramid.load(
+                self.shard.data,
+                SCALES,
+                config.downscale,
+                budget_bytes=config.image_bytes,
+                seed=config.seed,
+                regions=self.shard.regions,
+            )
         if not model.placed:
             place_model(model, train_set, config)
         elif model.scene == default_scene(model.octree):
@@ -106,6 +125,8 @@ class Trainer:
         points = has_points(train_set)
         self.prior = self.use_points() if points else "no points: the tree grows where the images ask for it"
         self.running_mse = 0.1
+        self.part = "whole"  # of the tree that this trains; a state is resumed by the same
+        self.stopped = False  # `train` ended before the run was over
         self.seconds, self.seconds_before, self.rays = 0.0, 0.0, 0  # of the run; before this process; drawn by it
 
     def use_points(self) -> str:
@@ -119,7 +140,8 @@ class Trainer:
         opaque = (rgba[:, 3] > 0.99).nonzero()[:, 0]
         rays = self.model.to_local(origins[opaque]), directions[opaque], cones[opaque], torch.arange(len(opaque))
         samples = self.sampling.march(*rays, MarchSettings(), MAX_SAMPLES_PER_RAY)
-        coverage = len(samples.ray_indices.unique()) / max(len(opaque), 1)
+        meeting, seen = self.team.totals([len(samples.ray_indices.unique()), len(opaque)])
+        coverage = meeting / max(seen, 1)
         if coverage >= MIN_COVERAGE:
             return f"matter only near points ({100 * coverage:.2f} % of opaque pixels agree)"
         self.occupancy.restrict(None)
@@ -139,7 +161,7 @@ class Trainer:
         room = node_budget(self.config, self.model.config, len(self.data.cameras))
         room -= sum(n * cost(level) for level, n in enumerate(octree.level_counts()))
         share = room if not self.growths else room // 2
-        node, octant = self.demand.choose(octree, share, self.config.max_depth, cost)
+        node, octant = self.demand.choose(octree, share, self.config.max_depth, cost, self.team)
         self.split(node, octant)
         self.demand = Demand(self.model.octree)
         return len(node)
@@ -149,7 +171,8 @@ class Trainer:
         if not len(node):
             return
         density = self.occupancy.density
-        model, source = grown(self.model, node, octant, self.generator)
+        generator = torch.Generator().manual_seed(self.config.seed + self.steps_done)  # the same on all ranks
+        model, source = grown(self.model, node, octant, generator)
         new = (source < 0).nonzero()[:, 0]
         parent = source[model.octree.parent.long()[new]]
         above = over_cubes(model, density[parent], parent)
@@ -168,11 +191,17 @@ class Trainer:
     def prune(self) -> int:
         """Drops the subtrees that hold nothing or that nobody sees. Returns by how many nodes the tree shrank."""
         before = self.model.octree.n_nodes
-        tops = prunable(self.model, self.occupancy, self.use.unused(self.optimizer.steps["tables"]))
+        self.use.collect(self.team)
+        unused = self.team.broadcast(self.use.unused(self.optimizer.steps["tables"]).byte()).bool()
+        tops = self.prunable(unused)
         if len(tops):
             self.adopt(*pruned(self.model, tops), self.occupancy.density[:0])
         self.use = Use(self.model.octree.n_nodes)
         return before - self.model.octree.n_nodes
+
+    def prunable(self, unused: Tensor) -> Tensor:
+        """The topmost nodes [k] of subtrees that can go."""
+        return prunable(self.model, self.occupancy, unused)
 
     def adopt(self, model: InfNeRF, source: Tensor, inherited: Tensor) -> None:
         """Goes on with another tree: sampler, occupancy, optimiser state, votes and use follow the nodes.
@@ -193,22 +222,37 @@ class Trainer:
         """Factor on the learning rates at a fraction of the run: a short warm-up, then exponential decay."""
         return min(1.0, (self.steps_done + 1) / WARM_UP) * self.config.final_rate**fraction
 
-    def render(self, batch: RayBatch, cones: Tensor, background: Tensor, counters: Tensor) -> LossInputs:
-        """What the losses look at: a batch's rays rendered with `cones` [n], jittered by the step."""
+    def draw(self) -> tuple[RayBatch, PackedSamples]:
+        """The rays of a step, each with the cone that it is rendered with, and their samples, jittered by the step."""
+        n = self.n_rays
+        if self.team.size > 1:  # other rays on every rank, and nothing of them to be saved for resuming
+            self.generator.manual_seed(ray_seed(self.config.seed, self.team.rank, self.steps_done))
+        batch = self.shard.renumbered(self.pyramid.draw_mixed(n, self.generator))
+        counters = torch.randint(1 << 31, (n,), generator=self.generator)
+        batch = replace(batch, cones=batch.cones * self.finer(n))
         settings = MarchSettings(frame=self.steps_done + 1)
         samples = self.sampling.march(
-            self.model.to_local(batch.rays_o), batch.rays_d, cones, counters, settings, MAX_SAMPLES_PER_RAY
+            self.model.to_local(batch.rays_o), batch.rays_d, batch.cones, counters, settings, MAX_SAMPLES_PER_RAY
         )
+        return batch, samples
+
+    def render(self, batch: RayBatch, samples: PackedSamples) -> LossInputs:
+        """What the losses look at: a batch's rays rendered over random backgrounds."""
+        background = torch.rand(len(batch.cones), 3, generator=self.generator)
         sigmas, rgb = self.sampling.field(samples, batch.rays_d, self.appearance.of(batch.image))
         if self.steps_done % VOTE_EVERY == 0:
             for counted, left in ((self.demand, self.growths), (self.use, self.prunes)):
                 if left:
                     rgb.register_hook(lambda gradient, add=counted.add: add(samples, gradient))
-        prediction = self.sampling.composite(sigmas, rgb, samples, len(cones), MIN_TRANSMITTANCE)
+        prediction = self.sampling.composite(sigmas, rgb, samples, len(batch.cones), MIN_TRANSMITTANCE)
         return LossInputs(
             prediction, batch, background, "linear", samples, sigmas, rgb, self.model, self.sampling, self.generator,
-            settings.frame, self.pyramid.cameras[0], self.data.points,
+            self.steps_done + 1, self.pyramid.cameras[0], self.data.points,
         )  # fmt: skip
+
+    def trained(self, inputs: LossInputs) -> Tensor:
+        """The nodes [n] that a batch steps, on all ranks together."""
+        return self.occupancy.count(inputs.samples, inputs.nodes, self.team)
 
     def finer(self, n: int) -> Tensor:
         """Factors [n] on the cones: most rays are answered at their own level, some up to FINER_LEVELS below it.
@@ -223,34 +267,37 @@ class Trainer:
         """One optimiser step, at `fraction` of the whole run; None: as far as the config's `steps` or `minutes` are."""
         if fraction is None:
             fraction = self.config.fraction(self.steps_done, self.seconds)
-        n = self.n_rays
-        batch = self.pyramid.draw_mixed(n, self.generator)
-        counters = torch.randint(1 << 31, (n,), generator=self.generator)
-        background = torch.rand(n, 3, generator=self.generator)
-        inputs = self.render(batch, batch.cones * self.finer(n), background, counters)
+        batch, samples = self.draw()
+        inputs = self.render(batch, samples)
         loss, parts = total_loss(inputs, self.config.losses)
         loss.backward()
-        samples, rate = inputs.samples, self.rate(fraction)
-        nodes = self.occupancy.count(samples)
-        if inputs.nodes:
-            nodes = torch.cat([nodes, *inputs.nodes]).unique()
+        nodes, rate = self.trained(inputs), self.rate(fraction)
+        self.team.average_gradients((self.model.tables, self.model.mlp), nodes)
         active = torch.bincount(self.model.octree.level[nodes]).tolist()  # before the tree changes
         self.optimizer.step(nodes, rate, tied=fraction < self.config.tied_share)
-        self.appearance.step(rate)
+        self.appearance.step(rate, self.team)
         self.keep_schedule(fraction)
         self.steps_done += 1
-        full_size = float(inputs.error.detach()[: n // 2].square().mean(-1).mean())  # finest scale first
-        self.running_mse += (full_size - self.running_mse) * 0.03
-        wanted = n * self.config.samples_per_step / max(len(samples), 1)
+        errors = inputs.error.detach()[batch.scale == 0].square()
+        own = [len(samples), float(errors.sum()), errors.numel(), len(batch.cones)]
+        own += [float(part.detach()) for part in parts.values()]
+        taken, squares, n_errors, n_rays, *values = self.team.totals(own)
+        self.running_mse += (squares / n_errors - self.running_mse) * 0.03 if n_errors else 0.0
+        n, wanted = self.n_rays, self.n_rays * self.config.samples_per_step * self.team.size / max(taken, 1)
         self.n_rays = int(min(max(wanted, n / 1.3, 256), n * 1.3, 65536))
         if self.steps_done % REFRESH_EVERY == 0:
             self.occupancy.refresh(min(-(-self.model.octree.n_nodes // REFRESH_PARTS), REFRESH_NODES))
-        values = {name: float(part.detach()) for name, part in parts.items()}
+        means = {name: value / self.team.size for name, value in zip(parts, values, strict=True)}
         return StepRecord(
-            self.steps_done, fraction, self.seconds, n, len(samples), len(nodes), float(loss.detach()), values,
-            psnr(self.running_mse), rate, self.rays / max(self.seconds - self.seconds_before, 1e-9),
+            self.steps_done, fraction, self.seconds, round(n_rays), round(taken), len(nodes), sum(means.values()),
+            means, psnr(self.running_mse), rate, self.rays / max(self.seconds - self.seconds_before, 1e-9),
             tuple(active),
         )  # fmt: skip
+
+    def collect(self) -> None:
+        """Moves what the ranks have counted since the last change of the tree to rank 0, before it saves."""
+        self.demand.collect(self.team)
+        self.use.collect(self.team)
 
     def train(
         self, watch: Callable[[StepRecord], None] = lambda _: None, stop: Callable[[], bool] = lambda: False
@@ -263,7 +310,11 @@ class Trainer:
             raise ValueError("Trainer.train: config.steps or config.minutes must be set, got neither")
         began = time.monotonic() - self.seconds
         self.seconds_before, self.rays = self.seconds, 0
-        while (fraction := self.config.fraction(self.steps_done, self.seconds)) < 1 and not stop():
+        while True:
+            fraction, stopped = self.team.pulse(self.config.fraction(self.steps_done, self.seconds), stop())
+            if fraction >= 1 or stopped:
+                self.stopped = fraction < 1
+                break
             record = self.step(fraction)
             self.seconds = time.monotonic() - began
             self.rays += record.rays

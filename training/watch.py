@@ -58,18 +58,23 @@ class Watch:
         self.best, self.best_step = known_best(out, self.measure) if resumed else (None, 0)
         self._fresh = not resumed
         self._saved, self._pictured = time.monotonic(), -PICTURES_EVERY_S
-        remove_leftovers(out)
+        if trainer.team.leads:
+            remove_leftovers(out)
 
     def __call__(self, record: StepRecord) -> None:
         """Reports, logs now and then, and saves when it is time."""
         self.report(replace(record, validation=self.validation))
         if self.log is not None and (record.step % SCALARS_EVERY == 0 or record.step == 1):
             self.log.scalars(record.step, self._numbers(record))
-        if time.monotonic() - self._saved > self.save_s:
+        if self.trainer.team.decides(time.monotonic() - self._saved > self.save_s):
             self.save()
 
     def save(self, last: bool = False) -> None:
-        """Writes state, checkpoint and, when it is the best so far, the best; `last`: with pictures in any case."""
+        """Writes state, checkpoint and, when it is the best so far, the best; `last`: with pictures in any case. To be
+        called on every rank of a team; rank 0 writes."""
+        self.trainer.collect()
+        if not self.trainer.team.leads:
+            return
         if self._fresh:  # of an earlier run, with whose figures this one must not be compared
             best_path(self.out).unlink(missing_ok=True)
             self._fresh = False
