@@ -177,7 +177,7 @@ class AnalyticOpener:
             "infnerf",
             123456,
             7_340_032,
-            [17000] * (model.octree.depth + 1),
+            level_bytes=[17000] * (model.octree.depth + 1),
         )
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from random_models import random_octree
+from small_runs import config as run_config
 from test_checkpoint import refusal, small_checkpoint, stored
 
+from infnerf.data.dataset import load_dataset
 from infnerf.models.capacity import compact, padded, stored_shapes, unit_places
 from infnerf.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from infnerf.models.config import LATER_FIELDS, MAX_LEVELS, InfNeRFConfig
@@ -20,10 +22,13 @@ from infnerf.models.octree import MAX_DEPTH, Octree, build_octree
 from infnerf.models.volume import segment_rgba
 from infnerf.renderer.kernels import load_kernels
 from infnerf.renderer.sample_kernels import SampleKernels
-from infnerf.training import inherit
+from infnerf.training import inherit, point_prior
+from infnerf.training.cli import main
 from infnerf.training.growth import Demand, grown
 from infnerf.training.optimizer import AdamConfig, NodeAdam
+from infnerf.training.resume import restore_state, save_state
 from infnerf.training.sampling import TorchSampling, samples_at
+from infnerf.training.trainer import Trainer
 from infnerf.training.width import resized_mlps
 
 CONFIG = InfNeRFConfig(
@@ -298,3 +303,45 @@ def test_tied_decoders_keep_to_their_width(kernels: bool) -> None:
     assert not moved[:, unused].any()
     assert moved[first, ~unused].all()
     assert not model.mlp.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--level-table-sizes", "8192,many"], "--level-table-sizes takes whole numbers with commas between them"),
+        (["--level-table-sizes", "8192,100"], "config.level_table_sizes must hold 64, 128"),
+        (["--level-hidden-dims", "64,24"], "config.level_hidden_dims must hold 16, 32, 64 only, got 24"),
+        (["--level-table-sizes", "512", "--table-size", "512"], "exclude each other"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["train", str(tmp_path), "--out", str(tmp_path / "m.pth"), "--steps", "1", *options]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_trains_saves_and_resumes_levels_of_their_own(
+    city: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tie of the decoders ends on the way; the checkpoint keeps to its budget; the padding stays zero."""
+    monkeypatch.setattr(point_prior, "FINEST", 64)
+    budget = run_config(min_points=3, max_bytes=200_000)
+    whole, resumed = (Trainer(InfNeRF(CONFIG), load_dataset(city), budget) for _ in range(2))
+    for step in range(8):
+        if step == 5:
+            save_state(whole, tmp_path / "state")
+        whole.step(step / 8)
+    restore_state(resumed, tmp_path / "state")
+    for step in range(5, 8):
+        resumed.step(step / 8)
+    model, path = whole.model, tmp_path / "m.pth"
+    assert torch.equal(model.tables, resumed.model.tables)
+    assert torch.equal(model.mlp, resumed.model.mlp)
+    assert model.octree.depth >= 2
+    rows = model.tables.data, model.mlp.data
+    for again, kept in zip(padded(CONFIG, model.octree, *compact(CONFIG, model.octree, *rows)), rows, strict=True):
+        assert torch.equal(again, kept)
+    save_checkpoint(whole.checkpoint(), path)
+    assert 0.7 * budget.max_bytes < path.stat().st_size <= budget.max_bytes
+    assert torch.equal(InfNeRF.load(str(path)).mlp, model.mlp.half())

@@ -9,26 +9,18 @@ import numpy as np
 import pytest
 import torch
 from random_models import random_octree, view_camera
+from small_runs import SMALL, trainer_of
 
-from infnerf.data.city import make_city
-from infnerf.data.dataset import load_dataset
-from infnerf.models.config import InfNeRFConfig
 from infnerf.models.infnerf import InfNeRF
 from infnerf.models.marching import PackedSamples
 from infnerf.models.octree import Octree
 from infnerf.renderer.cpu_executor import CpuExecutor
 from infnerf.renderer.frame import FrameBuffers, RenderRequest
-from infnerf.training import pruning
-from infnerf.training.config import TrainerConfig
+from infnerf.training import point_prior, pruning
 from infnerf.training.occupancy import OccupancyUpdater
 from infnerf.training.pruning import Use, droppable, prunable, prune_schedule, pruned
 from infnerf.training.resume import restore_state, save_state
 from infnerf.training.sampling import make_sampling
-from infnerf.training.trainer import Trainer
-
-SMALL = InfNeRFConfig(
-    n_grid_levels=3, table_size=256, base_resolution=4, resolution=16, hidden_dim=16, occupancy_resolution=8
-)
 
 
 def samples_of(node: list[int]) -> PackedSamples:
@@ -149,26 +141,17 @@ def test_an_unused_node_goes_whatever_it_holds() -> None:
     assert prunable(model, updater(model), unused).tolist() == deepest.tolist()
 
 
-@pytest.fixture(scope="module")
-def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("city") / "city"
-    make_city(out, blocks=1, views=6, size=(48, 32), seed=4, test_views=2, workers=1, supersample=1)
-    return out
-
-
-def trainer_of(city: Path, **changes: object) -> Trainer:
-    base = TrainerConfig(samples_per_step=1 << 12, max_bytes=400_000, steps=40, min_points=3)
-    return Trainer(InfNeRF(SMALL), load_dataset(city), replace(base, **changes))  # type: ignore[arg-type]
-
-
 def test_state_follows_the_nodes_that_stay_and_the_run_goes_on(city: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(point_prior, "FINEST", 64)
     monkeypatch.setattr(pruning, "SAMPLES_TO_JUDGE", 0)
-    trainer = trainer_of(city)
+    trainer = trainer_of(city, min_points=3)
     for i in range(6):
         trainer.step(i / 40)
     n, depth = trainer.model.octree.n_nodes, trainer.model.octree.depth
     hidden = (trainer.model.octree.level == depth).nonzero()[::2, 0]
-    trainer.use.asked[hidden], trainer.use.trained[hidden] = 5, 0
+    trainer.use.asked += 1
+    trainer.use.trained += 1
+    trainer.use.trained[hidden] = 0
     means, density = trainer.optimizer.means["mlp"].clone(), trainer.occupancy.density.clone()
     kept = torch.tensor([i for i in range(n) if i not in hidden])  # the deepest level's order stays
     assert trainer.prune() == len(hidden)
@@ -184,8 +167,9 @@ def test_a_resumed_run_prunes_as_the_uninterrupted_one(
     city: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By counts that began before the cut."""
+    monkeypatch.setattr(point_prior, "FINEST", 64)
     monkeypatch.setattr(Use, "unused", lambda use, _: use.trained <= use.trained.median())
-    chosen: dict[str, object] = {"octree_prune_schedule": (0.1, 0.25)}
+    chosen: dict[str, object] = {"min_points": 3, "octree_prune_schedule": (0.1, 0.25)}
     whole, resumed = trainer_of(city, **chosen), trainer_of(city, **chosen)
     counts = []
     for i in range(14):
