@@ -154,7 +154,7 @@ def test_a_state_of_other_images_is_refused() -> None:
 
 def test_configs_of_before_have_no_appearance() -> None:
     values = InfNeRFConfig().to_dict()
-    del values["appearance_dim"]
+    assert "appearance_dim" not in values
     assert InfNeRFConfig.from_dict(values).appearance_dim == 0
     with pytest.raises(ValueError, match="appearance_dim must be a whole number from 0 to 16, got 17"):
         InfNeRFConfig(appearance_dim=17)
