@@ -106,7 +106,7 @@ def steps(trainer: Trainer, first: int, last: int) -> list[tuple[int, int]]:
 def replicas(team: Team, city: str, out: str) -> None:
     """Steps before and after a growth, with a state saved and resumed in between."""
     data = load_dataset(city)
-    chosen = config(octree_growth_schedule=(0.7,), octree_prune_schedule=(0.3, 0.6), max_depth=2)
+    chosen = config(octree_growth_schedule=(0.7,), octree_prune_schedule=(0.6,), max_depth=2)
     whole = Trainer(InfNeRF(SMALL), data, chosen, team)
     team.stage, before = "steps", whole.model.octree.n_nodes
     whole.model.occupancy[-1] = 0  # no sample falls into this node
