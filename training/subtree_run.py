@@ -30,8 +30,7 @@ from .subtree import SubtreePlan, SubtreeTrainer, plan_subtrees, seen_tiles, sha
 from .team import LostRank, Team
 from .trainer import Trainer, has_points, plan_tree, scene_of
 
-SHARED_FRACTION = 0.3
-SHARED_FRACTIONS = (0.25, 0.25, 0.25, 0.25)
+SHARED_FRACTION = 0.5
 STAGES = ("shared levels", "hand-over", "subtrees", "hand-in")  # under which exchanged bytes are booked
 
 
@@ -139,7 +138,6 @@ def _shared_levels(run: SubtreeRun, model: InfNeRF, resume: bool, interrupted: C
     team, plan = run.team, run.plan
     model.place(plan.top(), scene_of(run.data))
     trainer = Trainer(model, run.data, run.first_config(), team)
-    trainer.fractions = SHARED_FRACTIONS
     trainer.part = f"levels above {plan.level}"
     counts = plan.octree.level_counts()
     run.say(

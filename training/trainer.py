@@ -122,7 +122,6 @@ class Trainer:
         self.prunes = list(prune_schedule(config.octree_prune_schedule))
         self.steps_done = 0
         self.n_rays = 512
-        self.fractions: tuple[float, ...] | None = None  # of rays from each scale; None: the pyramid's
         points = has_points(train_set)
         self.prior = self.use_points() if points else "no points: the tree grows where the images ask for it"
         self.running_mse = 0.1
@@ -228,7 +227,7 @@ class Trainer:
         n = self.n_rays
         if self.team.size > 1:  # other rays on every rank, and nothing of them to be saved for resuming
             self.generator.manual_seed(ray_seed(self.config.seed, self.team.rank, self.steps_done))
-        batch = self.shard.renumbered(self.pyramid.draw_mixed(n, self.generator, self.fractions))
+        batch = self.shard.renumbered(self.pyramid.draw_mixed(n, self.generator))
         counters = torch.randint(1 << 31, (n,), generator=self.generator)
         batch = replace(batch, cones=batch.cones * self.finer(n))
         settings = MarchSettings(frame=self.steps_done + 1)
