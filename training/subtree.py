@@ -189,11 +189,14 @@ class SubtreeTrainer(Trainer):
         self.near_points = first.occupancy.allowed is not None  # sparse points restrict matter
         model = InfNeRF(above.config, seed=config.seed).place(octree, above.scene)
         model.tables.data[:n], model.mlp.data[:n] = above.tables.data, above.mlp.data
+        for node in range(n, octree.n_nodes):  # decoders go on from what the levels above have learnt
+            model.mlp.data[node] = model.mlp.data[octree.parent[node]]
         super().__init__(model, first.data, config, shard=shard)
         self.model.occupancy[:n] = above.occupancy
         after, before = self.occupancy, first.occupancy
         after.density[:n], after.seen[:n], after.steps[:n] = before.density, before.seen, before.steps
         self.optimizer.first_tied = n
+        self.appearance.load_state_dict(first.appearance.state_dict())
 
     def use_points(self) -> str:
         assert self.data.points is not None

@@ -30,7 +30,7 @@ from .subtree import SubtreePlan, SubtreeTrainer, plan_subtrees, seen_tiles, sha
 from .team import LostRank, Team
 from .trainer import Trainer, has_points, plan_tree, scene_of
 
-SHARED_FRACTION = 0.3
+SHARED_FRACTION = 0.5
 STAGES = ("shared levels", "hand-over", "subtrees", "hand-in")  # under which exchanged bytes are booked
 
 
