@@ -8,7 +8,7 @@ moved: `scene.json` says how they were.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,13 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.cameras)
+
+    def select(self, images: Sequence[int]) -> Dataset:
+        """Some of the images, by their numbers, in the same scene."""
+        columns = ("cameras", "images", "names", "masks", "weights")
+        return replace(
+            self, **{n: [values[i] for i in images] if (values := getattr(self, n)) else [] for n in columns}
+        )
 
     def capture_camera(self, index: int) -> Camera:
         """A camera in the capture's own coordinates."""

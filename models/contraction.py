@@ -19,6 +19,11 @@ BACKGROUND_STEPS = 64
 LAST_S = 1 - 0.25 / BACKGROUND_STEPS  # a ray ends BACKGROUND_STEPS * 4 - 1 reaches beyond the cube
 
 
+def cube_to_grid(node: Tensor, cube: Tensor) -> Tensor:
+    """Positions in the cubes [n, 3] of nodes [n] -> grid positions there, where the root has a background."""
+    return torch.where((node == 0)[:, None], 0.25 + 0.5 * cube, cube)
+
+
 def contract(local: Tensor) -> Tensor:
     """Root-local positions [n, 3], [0, 1] in the cube -> grid positions in [0, 1] of a root with a background.
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .capacity import padded, row_numbers, unit_places
 from .checkpoint import Checkpoint, load_checkpoint
 from .config import InfNeRFConfig
+from .contraction import cube_to_grid
 from .empty_space import EmptySpace
 from .hash_grid import encode
 from .marching import MarchSettings, PackedSamples, march
@@ -177,10 +178,7 @@ class InfNeRF(nn.Module):
 
     def place(self, octree: Octree, scene: dict[str, Any] | None = None) -> InfNeRF:
         """Takes up a tree, with initial parameters. Returns itself."""
-        tables, mlp = initial_parameters(self.config, octree, self.seed)
-        occupancy = torch.full((octree.n_nodes, self.config.occupancy_words), -1, dtype=torch.int32)
-        self._set(octree, tables, mlp, occupancy, default_scene(octree) | (scene or {}))
-        self.placed = True
+        self.take(InfNeRF(self.config, octree, scene=scene, seed=self.seed))
         return self
 
     def take(self, other: InfNeRF) -> None:
@@ -241,7 +239,7 @@ class InfNeRF(nn.Module):
 
     def to_grid(self, node: Tensor, cube: Tensor) -> Tensor:
         """Positions in the cubes [n, 3] of nodes [n] -> grid positions there (models/contraction.py)."""
-        return torch.where((node == 0)[:, None], 0.25 + 0.5 * cube, cube) if self.config.background else cube
+        return cube_to_grid(node, cube) if self.config.background else cube
 
     def to_local(self, points: Tensor) -> Tensor:
         """World points [n, 3] -> root-local, in double and back, so that large world coordinates keep their digits."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .contraction import background_edges, background_t, contract
+from .contraction import background_edges, background_t, contract, cube_to_grid
 from .empty_space import EmptySpace
 from .octree import MAX_DEPTH, Octree, floor_log2
 
@@ -223,7 +223,7 @@ def to_node(octree: Octree, position: Tensor, node: Tensor, level: Tensor, backg
     """Root-local positions [n, 3] in the cube -> grid positions in their nodes. Exact where the descent is."""
     corner = octree.local_corner().to(position.device, position.dtype)
     cube = ((position.clamp(0.0, 1.0) - corner[node]) * torch.exp2(level.to(position))[:, None]).clamp(0.0, 1.0)
-    return torch.where((level == 0)[:, None], 0.25 + 0.5 * cube, cube) if background else cube
+    return cube_to_grid(node, cube) if background else cube
 
 
 def _occupied(occupancy: Tensor, resolution: int, node: Tensor, local: Tensor) -> Tensor:

@@ -26,10 +26,14 @@ def unpack_bits(words: Tensor) -> Tensor:
     return (words[..., None] >> torch.arange(32, dtype=torch.int32, device=words.device) & 1).bool().flatten(1)
 
 
+def middle_half(resolution: int) -> slice:
+    """The cells along an axis of a root's grid that are its cube, where a background shares it."""
+    return slice(resolution // 4, resolution - resolution // 4)
+
+
 def cube_cells(cells: Tensor) -> Tensor:
     """The cells [..., r, r, r] of a root's grid that a background shares, over the root's cube alone: its middle half,
     each cell eight times."""
-    quarter = cells.shape[-1] // 4
-    inner = slice(quarter, cells.shape[-1] - quarter)
+    inner = middle_half(cells.shape[-1])
     middle = cells[..., inner, inner, inner]
     return middle.repeat_interleave(2, -1).repeat_interleave(2, -2).repeat_interleave(2, -3)

@@ -108,6 +108,12 @@ class Octree:
         scale = 2.0**self.depth
         return torch.round(corner * scale) / scale
 
+    def in_parents(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """The parents [n] int64 of `nodes` [n], none the root, and where in their cubes [0, 1] the nodes' minimum
+        corners are, [n, 3] float64."""
+        parents, corner = self.parent.long()[nodes], self.local_corner()
+        return parents, (corner[nodes] - corner[parents]) * torch.exp2(self.level[parents].double())[:, None]
+
     def boxes(self) -> tuple[np.ndarray, np.ndarray]:
         """Minimum corners [n_nodes, 3] and edges [n_nodes] of all cubes, float64."""
         return self.corner.double().numpy(), self.size(self.level).numpy()

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from infnerf.data.dataset import DatasetError, load_dataset
+from infnerf.models.checkpoint import load_checkpoint
 from infnerf.models.config import InfNeRFConfig
 from infnerf.models.infnerf import InfNeRF
 from infnerf.renderer.cliutil import run_command
@@ -58,6 +59,16 @@ def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]
     """Exit code, stdout and stderr of every rank."""
     said = [process.communicate(timeout=300) for process in processes]
     return [(process.returncode, *texts) for process, texts in zip(processes, said, strict=True)]
+
+
+def kill(ranks: list[subprocess.Popen[str]], victim: int, out: Path) -> None:
+    """Kills one of two ranks: the other must end with a sentence, and leave a checkpoint that loads."""
+    ranks[victim].kill()
+    code, _, said = finish(ranks)[1 - victim]
+    assert code == 1
+    assert f"rank {victim} of 2 died after step" in said
+    assert "Traceback" not in said
+    assert load_checkpoint(out).octree.n_nodes > 1
 
 
 def run() -> None:

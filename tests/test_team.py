@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from team_programs import SMALL, config, finish, start
+from team_programs import SMALL, config, finish, kill, start
 
 from infnerf.data.city import make_city
 from infnerf.data.dataset import DatasetError, load_dataset
@@ -94,12 +94,7 @@ def test_a_rank_that_dies_leaves_a_sentence_and_a_run_that_resumes(city: Path, t
     while not (line := ranks[0].stdout.readline()).strip().isdigit():
         assert line, ranks[0].communicate()
     ranks[0].stdout.readline()
-    ranks[victim].kill()
-    code, _, said = finish(ranks)[1 - victim]
-    assert code == 1
-    assert f"rank {victim} of 2 died after step" in said
-    assert "Traceback" not in said
-    assert load_checkpoint(out).octree.n_nodes > 1
+    kill(ranks, victim, out)
     resumed = Trainer(InfNeRF(SMALL), load_dataset(city), config())
     restore_state(resumed, resume_path(out))
     assert resumed.steps_done >= 1

@@ -21,8 +21,8 @@ from ..models.occupancy import unpack_bits
 from ..models.volume import segment_rgba
 from .occupancy import over_cubes
 from .optimizer import AdamConfig, NodeAdam
-from .sampling import Sampling, make_sampling, samples_at
-from .width import resized_mlps
+from .sampling import Sampling, make_sampling, random_directions, samples_at
+from .width import copy_mlps
 
 POINTS, ROUNDS = 8192, 4  # of a child's linear fit
 NODES_AT_ONCE = 4  # in it
@@ -59,11 +59,11 @@ def _places(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Where children are held to their parents, and to what: rows of `nodes` [m], places in their cubes [m, 3], RGBA
     [m, 4] and directions [m, 3]. Mostly where there is something to see."""
-    parents, lower = _parents(model, nodes)
+    parents, lower = model.octree.in_parents(nodes)
     parts: list[tuple[Tensor, ...]] = []
-    for row, (parent, corner) in enumerate(zip(parents, lower, strict=True)):
+    for row, (parent, corner) in enumerate(zip(parents, lower.float(), strict=True)):
         local = _occupied_points(model, parent, corner, CANDIDATES, generator)
-        directions = torch.nn.functional.normalize(torch.randn(CANDIDATES, 3, generator=generator), dim=-1)
+        directions = random_directions(CANDIDATES, generator)
         above = parent.expand(CANDIDATES)
         samples = samples_at(model, above, model.to_grid(above, corner + 0.5 * local))
         gsd = model.gsd(model.octree.level.long()[nodes[row]]).float()
@@ -74,22 +74,11 @@ def _places(
     return which, local, rgba, directions
 
 
-def _parents(model: InfNeRF, nodes: Tensor) -> tuple[Tensor, Tensor]:
-    """Parents [n] and where in their cubes the nodes' corners are [n, 3]."""
-    octree = model.octree
-    parents, corner = octree.parent.long()[nodes], octree.local_corner()
-    scale = torch.exp2(octree.level[parents].double())[:, None]
-    return parents, ((corner[nodes] - corner[parents]) * scale).float()
-
-
 @torch.no_grad()
 def _copy_features(model: InfNeRF, nodes: Tensor, generator: torch.Generator) -> None:
     """Copies the MLPs and fits the tables."""
-    config, octree = model.config, model.octree
-    parents = octree.parent.long()[nodes]
-    for level in octree.level[nodes].unique().tolist():
-        here = octree.level[nodes] == level
-        model.mlp.data[nodes[here]] = resized_mlps(config, level, model.mlp.data[parents[here]], generator)
+    config = model.config
+    copy_mlps(model, nodes, generator)
     hidden = config.layer_shapes["density_hidden"]
     bias = hidden[0] * hidden[1] + hidden[1] + config.hidden_dim * (config.geo_dim + 1)
     model.mlp.data[nodes, bias] -= math.log(2.0)
@@ -99,7 +88,8 @@ def _copy_features(model: InfNeRF, nodes: Tensor, generator: torch.Generator) ->
 
 def _fit_tables(model: InfNeRF, nodes: Tensor, generator: torch.Generator) -> None:
     config = model.config
-    parents, lower = _parents(model, nodes)
+    parents, lower = model.octree.in_parents(nodes)
+    lower = lower.float()
     inside = torch.stack([
         _occupied_points(model, parent, corner, POINTS, generator)
         for parent, corner in zip(parents, lower, strict=True)

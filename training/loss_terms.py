@@ -15,7 +15,7 @@ from ..models.infnerf import InfNeRF
 from ..models.occupancy import unpack_bits
 from ..models.volume import ray_starts, render_weights, segment_rgba
 from .losses import LossConfig, LossFunction, LossInputs
-from .sampling import samples_at
+from .sampling import random_directions, samples_at
 
 CHARBONNIER = 1e-3  # display values, below which an error counts squared (Zip-NeRF's)
 NODES = 8  # looked at in one step
@@ -72,7 +72,7 @@ def transparency(inputs: LossInputs) -> Tensor:
     model, n_nodes = inputs.model, inputs.model.octree.n_nodes
     nodes = torch.randint(n_nodes, (NODES,), generator=inputs.generator)
     node, local = places(model, nodes, POINTS, inputs.generator)
-    sigmas, _ = inputs.field(samples_at(model, node, local), _random_directions(len(node), inputs.generator))
+    sigmas, _ = inputs.field(samples_at(model, node, local), random_directions(len(node), inputs.generator))
     return (1 - torch.exp(-sigmas * model.gsd(model.octree.level.long()[node]).to(sigmas))).mean()
 
 
@@ -95,7 +95,7 @@ def consistency(inputs: LossInputs) -> Tensor:
     around = (center[:, None] + cell * inside).reshape(-1, 3)
     parent, local = in_parent(model, child, center)
     node, local = torch.cat([parent, child.repeat_interleave(8)]), torch.cat([local, around])
-    directions = _random_directions(len(child), generator)
+    directions = random_directions(len(child), generator)
     directions = torch.cat([directions, directions.repeat_interleave(8, 0)])
     gsd = model.gsd(octree.level.long()[parent]).float()
     sigmas, rgb = inputs.field(samples_at(model, node, local), directions)
@@ -116,15 +116,8 @@ def places(model: InfNeRF, nodes: Tensor, n: int, generator: torch.Generator) ->
 
 def in_parent(model: InfNeRF, node: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
     """The parents [n] of nodes, and there the grid positions of what is at `local` [n, 3] in the nodes' grids."""
-    octree = model.octree
-    parent, corner = octree.parent.long()[node], octree.local_corner()
-    level = octree.level.long()[parent]
-    lower = ((corner[node] - corner[parent]) * torch.exp2(level.double())[:, None]).to(local)
-    return parent, model.to_grid(parent, lower + 0.5 * local)
-
-
-def _random_directions(n: int, generator: torch.Generator) -> Tensor:
-    return torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1)
+    parent, lower = model.octree.in_parents(node)
+    return parent, model.to_grid(parent, lower.to(local) + 0.5 * local)
 
 
 def depth(inputs: LossInputs) -> Tensor:

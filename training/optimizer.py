@@ -79,9 +79,6 @@ class NodeAdam:
         config, gradient = self.config, self.model.mlp.grad
         assert gradient is not None
         for first, last in self._tied_ranges():
-            first = max(first, self.first_tied)
-            if first >= last:
-                continue
             touched = nodes[(nodes >= first) & (nodes < last)]
             own = self.steps["mlp"][first:last]
             leader = int((own == own.max()).nonzero()[0])  # was there from the first: a new node has no moments yet
@@ -96,15 +93,13 @@ class NodeAdam:
             self.model.mlp.data[first:last] -= mean[0] / root * (rate / (1 - config.decay_mean**steps))
 
     def _tied_ranges(self) -> list[tuple[int, int]]:
-        """First and last node (exclusive) of each run of levels whose MLPs have one width."""
-        octree, ranges, width, first = self.model.octree, list[tuple[int, int]](), 0, 0
-        for level, count in enumerate(octree.level_counts()):
-            own = self.model.config.at_level(level).hidden_dim
-            ranges = (
-                [*ranges[:-1], (ranges[-1][0], first + count)] if own == width else [*ranges, (first, first + count)]
-            )
-            width, first = own, first + count
-        return ranges
+        """First and last node (exclusive) of each run of levels whose MLPs have one width, from `first_tied` on."""
+        octree, config = self.model.octree, self.model.config
+        widths = torch.tensor([config.at_level(level).hidden_dim for level in range(octree.depth + 1)])
+        own = widths[octree.level.long()][self.first_tied :]
+        counts = own.unique_consecutive(return_counts=True)[1]
+        ends = self.first_tied + counts.cumsum(0)
+        return list(zip((ends - counts).tolist(), ends.tolist(), strict=True))
 
     def _clipping(self, nodes: Tensor) -> float:
         """What gradients are multiplied by so that their norm stays within `config.clip`."""

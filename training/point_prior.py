@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.infnerf import InfNeRF
+from ..models.occupancy import middle_half
 
 FINEST, COARSEST = 256, 16  # voxels along the root's edge
 ENOUGH = 8  # points in 3 x 3 x 3 voxels. A surface that fills them so leaves one 3 x 3 window in 3000 empty
@@ -44,24 +45,27 @@ def _voxel_index(local: Tensor, side: int) -> Tensor:
 
 
 def cells_near_points(model: InfNeRF, points: Tensor) -> Tensor:
-    """Occupancy cells of every node that meet `voxels_near_points`. `points` [n, 3] world. Returns [n_nodes, cells].
+    """`cells_in` the `voxels_near_points`. `points` [n, 3] world."""
+    return cells_in(model, voxels_near_points(model.to_local(points.double())))
+
+
+def cells_in(model: InfNeRF, voxels: Tensor) -> Tensor:
+    """Occupancy cells of every node that meet `voxels` [side, side, side] (z, y, x) of the root: [n_nodes, cells].
 
     All of a background, which points say nothing of.
     """
     octree, resolution = model.octree, model.config.occupancy_resolution
-    local = (points.double() - octree.corner[0].double()) / octree.root_size
-    grid = voxels_near_points(local)[None, None].float()
+    grid = voxels[None, None].float()
     near = torch.zeros(octree.n_nodes, resolution, resolution, resolution, dtype=torch.bool)
     corners, axis = octree.local_corner(), torch.arange(resolution) + 0.5
     for level in range(octree.depth + 1):
-        per_cell = FINEST // (resolution << level)  # voxels along the edge of a cell
+        per_cell = len(voxels) // (resolution << level)  # voxels along the edge of a cell
         pooled = (F.max_pool3d(grid, per_cell) if per_cell > 1 else grid)[0, 0] > 0
         for node in (octree.level == level).nonzero()[:, 0].tolist():
             x, y, z = (((corners[node, i] + axis / (resolution << level)) * len(pooled)).long() for i in range(3))
             near[node] = pooled[z][:, y][:, :, x]
     if model.config.background:
-        quarter = resolution // 4
-        inner = slice(quarter, resolution - quarter)
+        inner = middle_half(resolution)
         middle = F.max_pool3d(near[:1].float(), 2)[0] > 0
         near[0] = True
         near[0, inner, inner, inner] = middle

@@ -17,7 +17,6 @@ from ..models.infnerf import InfNeRF
 from .config import StepRecord, TrainerConfig
 from .evaluate import View
 from .logs import LogConfig, check_logs, open_logs
-from .resume import restore_state, resume_path
 from .team import LostRank, Team
 from .trainer import Trainer
 from .validation import held_out
@@ -107,7 +106,7 @@ def train(
     )
     with team.together():
         if resume:
-            restore_state(trainer, resume_path(out))
+            trainer.resume(out)
         views = _held_out(data, trainer, say) if team.leads else []
         log = open_logs(logs, trainer.steps_done + 1, resume, say) if logs is not None else None
     team.stage = "training"

@@ -23,6 +23,11 @@ def samples_at(model: InfNeRF, node: Tensor, local: Tensor) -> PackedSamples:
     return PackedSamples(torch.arange(len(node)), zeros, zeros, local, node, level, level)
 
 
+def random_directions(n: int, generator: torch.Generator) -> Tensor:
+    """Unit vectors [n, 3], uniform over the sphere."""
+    return torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1)
+
+
 class Sampling(Protocol):
     """Marches rays and evaluates the field at packed samples, with gradients to the model's parameters."""
 

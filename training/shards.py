@@ -29,9 +29,7 @@ class Shard:
 
 def shard_of(data: Dataset, images: Sequence[int]) -> Shard:
     """The images of these numbers."""
-    per_image = ("cameras", "images", "names", "masks", "weights")
-    chosen = {name: [values[i] for i in images] if (values := getattr(data, name)) else values for name in per_image}
-    return Shard(replace(data, **chosen), torch.tensor(images, dtype=torch.int64))
+    return Shard(data.select(images), torch.tensor(images, dtype=torch.int64))
 
 
 def own_images(data: Dataset, rank: int, size: int) -> Shard:

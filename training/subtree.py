@@ -24,11 +24,11 @@ from ..models.octree_edit import drop_subtrees
 from ..renderer.cliutil import CommandError
 from .config import TrainerConfig
 from .losses import LossInputs
-from .point_prior import cells_near_points
 from .sampling import MAX_SAMPLES_PER_RAY, Sampling
 from .shards import Shard, shard_of
 from .team import Team
 from .trainer import Trainer
+from .width import copy_mlps
 
 TILES, TILE_PIXELS = 64, 8  # of an image: at most along its edge; at least along a tile's
 LEAST_LIGHT = 0.03  # share of a tile's light that must come from a rank's subtrees for the rank to look at it
@@ -186,11 +186,11 @@ class SubtreeTrainer(Trainer):
     ) -> None:
         above = first.model
         self.n_shared = n = above.octree.n_nodes  # frozen: they come first in every tree of this trainer
-        self.near_points = first.occupancy.allowed is not None  # sparse points restrict matter
+        self.restricted = first.occupancy.allowed is not None  # sparse points restrict matter
         model = InfNeRF(above.config, seed=config.seed).place(octree, above.scene)
         model.tables.data[:n], model.mlp.data[:n] = above.tables.data, above.mlp.data
-        for node in range(n, octree.n_nodes):  # decoders go on from what the levels above have learnt
-            model.mlp.data[node] = model.mlp.data[octree.parent[node]]
+        generator = torch.Generator().manual_seed(config.seed)
+        copy_mlps(model, torch.arange(n, octree.n_nodes), generator)  # decoders go on from what those have learnt
         super().__init__(model, first.data, config, shard=shard)
         self.model.occupancy[:n] = above.occupancy
         after, before = self.occupancy, first.occupancy
@@ -199,9 +199,8 @@ class SubtreeTrainer(Trainer):
         self.appearance.load_state_dict(first.appearance.state_dict())
 
     def use_points(self) -> str:
-        assert self.data.points is not None
-        if self.near_points:
-            self.occupancy.restrict(cells_near_points(self.model, torch.from_numpy(self.data.points.xyz)))
+        if self.restricted:
+            self.occupancy.restrict(self.near_points())
         return "as the levels above"
 
     def draw(self) -> tuple[RayBatch, PackedSamples]:

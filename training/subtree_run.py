@@ -24,7 +24,7 @@ from ..models.config import InfNeRFConfig
 from ..models.infnerf import InfNeRF
 from ..renderer.cliutil import CommandError
 from .config import StepRecord, TrainerConfig
-from .resume import restore_state, resume_path, save_state
+from .resume import restore_state, save_state
 from .run import interruptible, leave, open_data
 from .subtree import SubtreePlan, SubtreeTrainer, plan_subtrees, seen_tiles, shard_of_rank
 from .team import LostRank, Team
@@ -148,7 +148,7 @@ def _shared_levels(run: SubtreeRun, model: InfNeRF, resume: bool, interrupted: C
     part = part_path(run.out, team.rank)
     with team.together():
         if resume:
-            restore_state(trainer, resume_path(run.out))
+            trainer.resume(run.out)
         else:
             part.unlink(missing_ok=True)
     team.stage = "shared levels"

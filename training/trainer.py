@@ -6,6 +6,7 @@ perturbed by 2**u, u uniform in [-0.5, 0.5] (InfNeRF, section 3), so that neighb
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -33,7 +34,7 @@ from .loss_terms import total_loss
 from .losses import LossInputs, psnr
 from .occupancy import OccupancyUpdater, over_cubes
 from .optimizer import NodeAdam
-from .point_prior import cells_near_points
+from .point_prior import cells_in, voxels_near_points
 from .pruning import Use, prunable, prune_schedule, pruned
 from .resume import restore_state, resume_path, save_state
 from .sampling import MAX_SAMPLES_PER_RAY, MIN_TRANSMITTANCE, Sampling, make_sampling
@@ -98,13 +99,9 @@ class Trainer:
         with self.team.together():
             self.shard = shard or own_images(train_set, self.team.rank, self.team.size)
             self.pyramid = ImagePyramid.load(
-                self.shard.data,
-                SCALES,
-                config.downscale,
-                budget_bytes=config.image_bytes,
-                seed=config.seed,
+                self.shard.data, SCALES, config.downscale, budget_bytes=config.image_bytes, seed=config.seed,
                 regions=self.shard.regions,
-            )
+            )  # fmt: skip
         if not model.placed:
             place_model(model, train_set, config)
         elif model.scene == default_scene(model.octree):
@@ -129,13 +126,22 @@ class Trainer:
         self.stopped = False  # `train` ended before the run was over
         self.seconds, self.seconds_before, self.rays = 0.0, 0.0, 0  # of the run; before this process; drawn by it
 
+    @functools.cached_property
+    def _voxels(self) -> Tensor:
+        """What sparse points allow of the root, which stays the same however its tree grows."""
+        assert self.data.points is not None  # who asks has asked has_points
+        return voxels_near_points(self.model.to_local(torch.from_numpy(self.data.points.xyz).double()))
+
+    def near_points(self) -> Tensor:
+        """Occupancy cells [n_nodes, cells] that sparse points allow."""
+        return cells_in(self.model, self._voxels)
+
     def use_points(self) -> str:
         """Restricts occupancy to what is near sparse points, unless opaque pixels contradict.
 
         Returns a phrase that says what it did.
         """
-        assert self.data.points is not None  # __init__ has asked has_points
-        self.occupancy.restrict(cells_near_points(self.model, torch.from_numpy(self.data.points.xyz)))
+        self.occupancy.restrict(self.near_points())
         origins, directions, cones, rgba = self.pyramid.sample_rays(0, 20_000, torch.Generator().manual_seed(0))
         opaque = (rgba[:, 3] > 0.99).nonzero()[:, 0]
         rays = self.model.to_local(origins[opaque]), directions[opaque], cones[opaque], torch.arange(len(opaque))
@@ -210,9 +216,7 @@ class Trainer:
         """
         self.model.take(model)
         self.sampling, self.sampling_name = make_sampling(self.model)
-        allowed = None
-        if self.occupancy.allowed is not None and self.data.points is not None:
-            allowed = cells_near_points(self.model, torch.from_numpy(self.data.points.xyz))
+        allowed = None if self.occupancy.allowed is None else self.near_points()
         self.occupancy.follow(self.model, self.sampling, source, inherited, allowed)
         self.optimizer.follow(self.model, source)
         self.demand.follow(source)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,9 @@ def held_out(data: Path, scene: dict[str, Any], downscale: int) -> list[View]:
 
 def _view(dataset: Dataset, index: int, downscale: int, color_space: str) -> View:
     """One view, shrunk by the smallest multiple of `downscale` that brings it within SIDE and leaves it a pixel."""
-    columns = ("cameras", "images", "names", "masks", "weights")
-    rows: dict[str, Any] = {name: getattr(dataset, name)[index : index + 1] for name in columns}
     sides = dataset.cameras[index].width, dataset.cameras[index].height
     times = min(-(-max(sides) // (SIDE * downscale)), max(min(sides) // downscale, 1))
-    return next(views_of(replace(dataset, **rows), (1,), downscale * times, color_space))
+    return next(views_of(dataset.select([index]), (1,), downscale * times, color_space))
 
 
 def validate(views: Sequence[View], checkpoint: Checkpoint, pictures: bool = False) -> Score:

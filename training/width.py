@@ -6,6 +6,15 @@ import torch
 from torch import Tensor
 
 from ..models.config import InfNeRFConfig
+from ..models.infnerf import InfNeRF
+
+
+def copy_mlps(model: InfNeRF, nodes: Tensor, generator: torch.Generator) -> None:
+    """Gives `nodes` [n] their parents' MLPs, level by level from above, resized where levels differ in width."""
+    levels, mlp = model.octree.level[nodes], model.mlp.data
+    for level in levels.unique().tolist():
+        here = nodes[levels == level]
+        mlp[here] = resized_mlps(model.config, level, mlp[model.octree.parent.long()[here]], generator)
 
 
 def resized_mlps(config: InfNeRFConfig, level: int, parents: Tensor, generator: torch.Generator) -> Tensor:
