@@ -110,9 +110,7 @@ class NodeAdam:
         total = sum(float(getattr(self.model, name).grad[nodes].square().sum()) for name in self.means)
         return min(1.0, self.config.clip / max(total**0.5, 1e-30))
 
-    def _step_kernels(
-        self, name: str, rows: tuple[Tensor, ...], nodes: Tensor, rates: Tensor, roots: Tensor
-    ) -> None:
+    def _step_kernels(self, name: str, rows: tuple[Tensor, ...], nodes: Tensor, rates: Tensor, roots: Tensor) -> None:
         """Passes over what small tables leave unused of their rows, so that padding costs no time."""
         assert self.kernels is not None
         config, octree, row_size, block = self.config, self.model.octree, rows[0][0].numel(), rows[0][0].numel()
