@@ -135,16 +135,16 @@ template <int STEPS>
 DEVICE void encode_rows(const Scene &scene, int node, const TileSamples &tile, const Var<int> (&from)[2], Var<u32> (&a)[STEPS][4]) {
     const void *row = table_row<HalfTable>(scene, node);
     const u32 size = scene.table_sizes[scene.level[node]];
-    UNROLL for (int half = 0; half < 2; half++) {
-        const Var<float> x = shuffle(tile.position[0], from[half]), y = shuffle(tile.position[1], from[half]);
-        const Var<float> z = shuffle(tile.position[2], from[half]);
+    UNROLL for (int r = 0; r < 2; r++) {
+        const Var<float> x = shuffle(tile.position[0], from[r]), y = shuffle(tile.position[1], from[r]);
+        const Var<float> z = shuffle(tile.position[2], from[r]);
         EACH_LANE(l)
             UNROLL for (int step = 0; step < STEPS; step++) {
                 const int first = 16 * step + 4 * quarter_of(l);
                 if (scene.features == 2)
-                    encode_four<2>(scene, row, size, first, x[l], y[l], z[l], a[step][half][l], a[step][half + 2][l]);
+                    encode_four<2>(scene, row, size, first, x[l], y[l], z[l], a[step][r][l], a[step][r + 2][l]);
                 else
-                    encode_four<4>(scene, row, size, first, x[l], y[l], z[l], a[step][half][l], a[step][half + 2][l]);
+                    encode_four<4>(scene, row, size, first, x[l], y[l], z[l], a[step][r][l], a[step][r + 2][l]);
             }
         sync_warp();
     }
@@ -161,11 +161,11 @@ DEVICE void harmonics_of_rows(const Scene &scene, const TileSamples &tile, const
     }
     UNROLL for (int j = 0; j < MAX_SH / 2; j++) {
         if (2 * j >= scene.sh_degree * scene.sh_degree) break;
-        UNROLL for (int half = 0; half < 2; half++) {
-            const Var<u32> words = shuffle(pairs[j], from[half]);
+        UNROLL for (int r = 0; r < 2; r++) {
+            const Var<u32> words = shuffle(pairs[j], from[r]);
             EACH_LANE(l)
                 UNROLL for (int pair = 0; pair < 2; pair++)
-                    if (input_of(l, 2 * pair) == 2 * j) a[half + 2 * pair][l] = words[l];
+                    if (input_of(l, 2 * pair) == 2 * j) a[r + 2 * pair][l] = words[l];
         }
     }
 }
@@ -192,12 +192,12 @@ DEVICE void shade_rows(const Scene &scene, const FieldSamples &s, int node, cons
     const Var<int> index[2] = {shuffle(tile.index, from[0]), shuffle(tile.index, from[1])};
     const float gsd = gsd_at(scene, scene.level[node]);
     EACH_LANE(l)
-        UNROLL for (int half = 0; half < 2; half++) {
-            if (from[half][l] >= n) continue;
-            const int i = index[half][l];
-            if (output_of(l, 0) == 0) s.sigma[i] = density_of<One>(log_density[half][l] + scene.density_shift, gsd);
+        UNROLL for (int r = 0; r < 2; r++) {
+            if (from[r][l] >= n) continue;
+            const int i = index[r][l];
+            if (output_of(l, 0) == 0) s.sigma[i] = density_of<One>(log_density[r][l] + scene.density_shift, gsd);
             UNROLL for (int j = 0; j < 2; j++)
-                if (output_of(l, j) < 3) s.rgb[3 * i + output_of(l, j)] = sigmoid_of<One>(rgb[0][2 * half + j][l]);
+                if (output_of(l, j) < 3) s.rgb[3 * i + output_of(l, j)] = sigmoid_of<One>(rgb[0][2 * r + j][l]);
         }
     sync_warp();
 }

@@ -1,10 +1,10 @@
 // A warp's code, written once: EACH_LANE blocks with collectives between them. On CUDA a lane is a thread and a Var<T> its register; on the
-// CPU (an emulation, for tests) a Var<T> is 32 values and EACH_LANE a loop. Only this file knows how mma.m16n8k16 (c += a b, halves with
-// float sums) deals its matrices out to lanes; half of a word is a column pair of a or a row pair of b. Lane l is (g, t) = (l / 4, l % 4):
-//   a [16 x 16]  words 0, 1: rows g, g + 8, columns 2t, 2t + 1;  words 2, 3: the same rows, columns 2t + 8, 2t + 9
-//   b [16 x 8]   word 0: rows 2t, 2t + 1, column g;  word 1: rows 2t + 8, 2t + 9
-//   c [16 x 8]   numbers 0, 1: row g, columns 2t, 2t + 1;  2, 3: row g + 8
-// (PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type".)
+// CPU (an emulation, for tests) a Var<T> is 32 values and EACH_LANE a loop. Only this file knows how mma.m16n8k16, c += a b, deals its
+// matrices out to lanes. A word holds two half numbers, the lower index in the lower bits. Lane l = 4 g + t holds
+//   of a [16 x 16]  words 0, 1: columns 2t, 2t + 1 of rows g, g + 8;  words 2, 3: columns 2t + 8, 2t + 9 of the same
+//   of b [16 x 8]   word 0: rows 2t, 2t + 1 of column g;  word 1: rows 2t + 8, 2t + 9
+//   of c [16 x 8]   numbers 0, 1: columns 2t, 2t + 1 of row g;  2, 3: of row g + 8 (float)
+// (PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type").
 #pragma once
 #include "packet.cuh"
 
@@ -30,12 +30,13 @@ template <class T> struct Var {
 DEVICE void sync_warp() {}
 #endif
 
-// What lane l holds. Words of a: [half + 2 * pair]; of b: [pair]; numbers of c: [2 * half + i].
-DEVICE int row_of(int l, int half) { return l / 4 + 8 * half; }                    // of a and c
-DEVICE int input_of(int l, int i) { return 2 * (l % 4) + i % 2 + 8 * (i / 2); }    // column of a, row of b; i = 2 * pair + (0, 1)
-DEVICE int output_of(int l, int i) { return 2 * (l % 4) + i; }                     // column of c
-DEVICE int weights_column_of(int l) { return l / 4; }                              // of b
-// Inputs may change places where a and b agree: the four that a lane holds of a row are then inputs 4 * quarter_of(l) and on.
+// The same as functions: word row + 2 * pair of a is row_of(l, row), columns input_of(l, 2 * pair) and on; word pair of b the same as rows;
+// number 2 * row + i of c is column output_of(l, i).
+DEVICE int row_of(int l, int row) { return l / 4 + 8 * row; }
+DEVICE int input_of(int l, int i) { return 2 * (l % 4) + i % 2 + 8 * (i / 2); }
+DEVICE int output_of(int l, int i) { return 2 * (l % 4) + i; }
+DEVICE int weights_column_of(int l) { return l / 4; }
+// Inputs may change places where a and b agree: the four that a lane holds may as well be inputs 4 * quarter_of(l) to + 3.
 DEVICE int quarter_of(int l) { return l % 4; }
 
 // x as a half number, rounded to nearest even, at most 65504 in size: an overflow would meet a weight of zero as NaN.
@@ -131,10 +132,10 @@ static inline void mma(Var<float> (&c)[4], const Var<u32> (&a)[4], const Var<u32
 // Sixteen columns of sums (c of two products) become one layer's inputs (a of the next): every number stays in its lane.
 template <bool RELU> DEVICE void as_inputs(const Var<float> (&c)[2][4], Var<u32> (&a)[4]) {
     EACH_LANE(l)
-        for (int half = 0; half < 2; half++)
-            for (int pair = 0; pair < 2; pair++) {
-                const float low = c[pair][2 * half][l], high = c[pair][2 * half + 1][l];
-                a[half + 2 * pair][l] = RELU ? pack(larger(low, 0.0f), larger(high, 0.0f)) : pack(low, high);
+        UNROLL for (int row = 0; row < 2; row++)
+            UNROLL for (int pair = 0; pair < 2; pair++) {
+                const float low = c[pair][2 * row][l], high = c[pair][2 * row + 1][l];
+                a[row + 2 * pair][l] = RELU ? pack(larger(low, 0.0f), larger(high, 0.0f)) : pack(low, high);
             }
 }
 

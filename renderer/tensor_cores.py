@@ -1,4 +1,4 @@
-"""How `cuda/shade_mma.cu` is compiled for one model: the field on tensor cores, with room for that model's layers and no more."""
+"""How `cuda/shade_mma.cu`, the field on tensor cores, is compiled for one model: with room for its layers, no more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples of several nodes for the kernels that shade tiles, what the portable field says of them, and how far off a result is."""
+"""Samples of several nodes for kernels that shade tiles, and how far from the portable field such a kernel is."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""The field on tensor cores, with an emulated warp (`cuda/warp.cuh` on the CPU): mma against a matrix product, tiles against the portable
-field, and that a wrong reading of the fragments' layout would be noticed. What a GPU makes of it: test_gpu_mma.py."""
+"""The field on tensor cores, by an emulated warp (`cuda/warp.cuh` on the CPU): mma is a matrix product, tiles are the
+portable field's, and a wrong reading of the fragments' layout would be noticed. On a GPU: `test_gpu_mma.py`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import torch
 from field_cases import CONFIGS, LOGIT, RGB, FieldCase
 from random_models import random_model
 from warp_emulator import ENTRY, GENERAL, Emulator
+from warp_layout import fragments, hard_numbers, random_matrices
 
 from infnerf.models.config import InfNeRFConfig
 from infnerf.renderer.kernels import CUDA_DIR
@@ -27,40 +29,14 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
     return Emulator(CUDA_DIR, tmp_path_factory.mktemp("warp"))
 
 
-def fragments(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Matrices -> what each lane holds. The PTX manual's formulas for m16n8k16 in its own terms: element i of a fragment
-    is at (row, col), groupID = lane / 4, threadID_in_group = lane % 4."""
-    lane = np.arange(32)
-    group, thread = lane >> 2, lane % 4
-    i = np.arange(8)[:, None]
-    row_a = np.where((i < 2) | ((i >= 4) & (i < 6)), group, group + 8)
-    col_a = np.where(i < 4, thread * 2 + (i & 1), thread * 2 + (i & 1) + 8)
-    i = np.arange(4)[:, None]
-    row_b = np.where(i < 2, thread * 2 + (i & 1), thread * 2 + (i & 1) + 8)
-    row_c = np.where(i < 2, group, group + 8)
-    col_c = thread * 2 + (i & 1)
-    return words(a[row_a, col_a]), words(b[row_b, np.broadcast_to(group, row_b.shape)]), c[row_c, col_c]
-
-
-def words(halves: np.ndarray) -> np.ndarray:
-    """[2 n, 32] float16 -> [n, 32] uint32, the even ones below."""
-    bits = halves.astype(np.float16).view(np.uint16).astype(np.uint32)
-    return bits[0::2] | bits[1::2] << 16
-
-
 def test_mma_is_a_matrix_product(emulator: Emulator) -> None:
-    rng = np.random.default_rng(0)
-    a, b, c = (rng.integers(-8, 9, shape).astype(np.float32) for shape in ((16, 16), (16, 8), (16, 8)))
+    a, b, c = random_matrices()
     word_a, word_b, sums = fragments(a, b, c)
     np.testing.assert_array_equal(emulator.mma(word_a, word_b, sums), fragments(a, b, c + a @ b)[2])
 
 
 def test_halves_are_rounded_as_ieee_says_and_saturate(emulator: Emulator) -> None:
-    rng = np.random.default_rng(0)
-    halves = np.arange(0, 0x7C00, 37, dtype=np.uint16).view(np.float16).astype(np.float32)
-    ties = (halves[:-1] + halves[1:]) / 2
-    random = (rng.normal(size=500) * 2.0 ** rng.uniform(-27, 15, 500)).astype(np.float32)
-    every = np.concatenate([halves, ties, -ties, random, np.float32([2.0**-24, 2.0**-25, 3 * 2.0**-26, 65519, -0.0])])
+    every = hard_numbers()
     packed = np.array([emulator.pack(float(x), -float(x)) for x in every], np.uint32)
     low, high = ((packed >> shift & 0xFFFF).astype(np.uint16) for shift in (0, 16))
     np.testing.assert_array_equal(low, every.astype(np.float16).view(np.uint16))
@@ -137,8 +113,8 @@ FAULTS = {
                               "row = i % 2 ? g + 8 : g, column = 2 * t + i / 2"),
     "inputs of a lane next to each other": ("warp.cuh", "2 * (l % 4) + i % 2 + 8 * (i / 2)", "4 * (l % 4) + i"),
     "outputs of a lane four apart": ("warp.cuh", "return 2 * (l % 4) + i;", "return l % 4 + 4 * i;"),
-    "b transposed": ("warp.cuh", "return l / 4;  ", "return l % 8;  "),
-    "words 1 and 2 of a swapped": ("warp.cuh", "a[half + 2 * pair][l] =", "a[2 * half + pair][l] ="),
+    "b transposed": ("warp.cuh", "return l / 4; }", "return l % 8; }"),
+    "words 1 and 2 of a swapped": ("warp.cuh", "a[row + 2 * pair][l] =", "a[2 * row + pair][l] ="),
     "words of b swapped": ("mlp_mma.cuh", "words, b[1][l] = (u32)(words >> 32)", "(words >> 32), b[1][l] = (u32)words"),
     "halves of b swapped": ("mlp_mma.cuh", "pack(w[0], w[1]) | (u64)", "pack(w[1], w[0]) | (u64)"),
     "log density of other rows": ("mlp_mma.cuh", "log_density[1] = c[0][2]", "log_density[1] = c[0][1]"),
