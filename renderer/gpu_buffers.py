@@ -113,7 +113,7 @@ class DeviceBuffers:
                 f"the GPU has too little memory for an image of {pixels} pixels ({driver.free_bytes() >> 20} MiB are "
                 "free): render a smaller one, or use --executor cpu"
             ) from error
-        self.out = BuffersStruct(*[self.image.address[name] for name, _ in BuffersStruct._fields_])
+        self.out = BuffersStruct(**self.image.address)
         self.struct = WaveStruct(rays=self.plan.rays, samples=self.plan.samples, max_steps=MAX_STEPS, out=self.out)
         for name, address in self.wave.address.items():
             setattr(self.struct, name, address)
@@ -156,5 +156,3 @@ def slices(region: tuple[int, int, int, int], rays: int) -> list[tuple[int, int,
     return [
         (x, y, min(x + columns, x1), min(y + rows, y1)) for y in range(y0, y1, rows) for x in range(x0, x1, columns)
     ]
-
-

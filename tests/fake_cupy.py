@@ -41,6 +41,7 @@ class FakeCupy:
         self.memory, self.used, self.fail_at, self.status, self.lasting = memory, 0, fail_at, status, lasting
         self.calls: list[str] = []
         self.launched: list[str] = []
+        self.fail_on = ""  # the name of a call that fails, whenever it comes
         self.backwards = False  # blocks from the last to the first
         self.capturing: list[Callable[[], None]] | None = None
         self.driver_version, self.devices, self.capability = 13020, 1, "90"
@@ -48,7 +49,8 @@ class FakeCupy:
 
     def called(self, name: str) -> None:
         self.calls.append(name)
-        if self.fail_at and (len(self.calls) == self.fail_at or (self.lasting and len(self.calls) > self.fail_at)):
+        later = self.lasting and len(self.calls) > self.fail_at
+        if (self.fail_at and (len(self.calls) == self.fail_at or later)) or name == self.fail_on:
             raise CUDARuntimeError(self.status)
 
     def _cuda(self) -> Any:
@@ -69,9 +71,8 @@ class FakeCupy:
                 fake.used -= self.size
 
         class Device(_Context):
-            attributes = {"MultiProcessorCount": 2}
-
             def __init__(self, number: int) -> None:
+                self.attributes = {"MultiProcessorCount": 2}
                 self.compute_capability = fake.capability
 
         class Stream(_Context):
@@ -144,7 +145,7 @@ class FakeCupy:
 
     def ndarray(self, shape: tuple[int, ...], dtype: Any, memory: tuple[int, int, Any]) -> np.ndarray:
         address, size, _ = memory
-        return np.frombuffer((ctypes.c_char * size).from_address(address), dtype).reshape(shape)
+        return np.ctypeslib.as_array((ctypes.c_ubyte * size).from_address(address)).view(dtype).reshape(shape)
 
     def RawModule(self, code: str, options: tuple[str, ...], backend: str) -> Any:
         return SimpleNamespace(get_function=lambda name: self._function(code, options, name))
