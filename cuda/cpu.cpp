@@ -11,11 +11,6 @@ using namespace infnerf;
 
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
-#ifdef _WIN32
-#define EXPORT extern "C" __declspec(dllexport)
-#else
-#define EXPORT extern "C" __attribute__((visibility("default")))
-#endif
 
 EXPORT const char *kernel_source_hash() { return TEXT(KERNEL_SOURCE_HASH); }
 EXPORT int kernel_lanes() { return Many::W; }

@@ -3,6 +3,12 @@
 #pragma once
 #include "portable.cuh"
 
+#ifdef _WIN32
+#define EXPORT extern "C" __declspec(dllexport)
+#else
+#define EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
 #ifndef LANES
 #if defined(__AVX__)
 #define LANES 8

@@ -8,6 +8,7 @@
 #define MEMBER __device__ __forceinline__ static
 #define UNROLL _Pragma("unroll")
 #define NO_UNROLL _Pragma("unroll 1")
+#define UNROLL_BY_4 _Pragma("unroll 4")
 #else
 #define DEVICE static inline __attribute__((always_inline))
 #define MEMBER static inline __attribute__((always_inline))
@@ -18,6 +19,7 @@
 #define UNROLL _Pragma("GCC unroll 8")
 #define NO_UNROLL
 #endif
+#define UNROLL_BY_4
 #endif
 
 namespace infnerf {

@@ -145,8 +145,9 @@ def compile_command(
     cuda_dir: Path,
     out: Path,
     sanitize: str | None = None,  # e.g. "address,undefined"
+    entry: str = ENTRY,
 ) -> list[str]:
-    """The command line that builds `cuda_dir/cpu.cpp` into `out`. Raises `ValueError` for an unknown variant."""
+    """The command line that builds `entry` of `cuda_dir` into `out`. Raises `ValueError` for an unknown variant."""
     command = [compiler] if isinstance(compiler, str) else list(compiler)
     chosen = _variant(variant)
     zig = "ziglang" in command or Path(command[0]).name.startswith("zig")
@@ -162,7 +163,7 @@ def compile_command(
         command += [f"-fsanitize={sanitize}", *SANITIZE_FLAGS]
     cuda_dir = Path(cuda_dir)
     command += [f"-DKERNEL_SOURCE_HASH={source_hash(cuda_dir)}", f"-I{cuda_dir}"]
-    return [*command, "-o", str(out), str(cuda_dir / ENTRY)]
+    return [*command, "-o", str(out), str(cuda_dir / entry)]
 
 
 def build(
@@ -172,6 +173,7 @@ def build(
     out: Path,
     sanitize: str | None = None,
     timeout: float = 300.0,  # s; the first run of zig fills its cache
+    entry: str = ENTRY,
 ) -> Path:
     """Compiles one variant into `out` by way of a temporary file, so that no half-written library is ever loaded.
 
@@ -181,7 +183,7 @@ def build(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".kernels-") as folder:
         built = Path(folder) / out.name
-        command = compile_command(compiler, variant, cuda_dir, built, sanitize)
+        command = compile_command(compiler, variant, cuda_dir, built, sanitize, entry)
         try:
             result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
