@@ -47,6 +47,18 @@ static inline int launch_by_name(const char *name, const int *shape, void **args
                 shade_lane<HalfTable>(*(const Scene *)args[0], *(const FieldSamples *)args[1], tiles + 2 * i, l);
         return 1;
     }
+    if (same_name(name, "render_frame")) {
+        for (int y = *(const int *)args[4]; y < *(const int *)args[6]; y++)
+            for (int x = *(const int *)args[3]; x < *(const int *)args[5]; x++) {
+                const View &view = *(const View *)args[1];
+                const Buffers &out = *(const Buffers *)args[2];
+                Pixel<One> pixel;
+                Ray<One> ray;
+                trace_packet<One, HalfTable>(*(const Scene *)args[0], view, x, y, true, pixel, ray, out.node_samples);
+                write_pixel<One>(pixel, out, 0, y * view.width + x);
+            }
+        return 1;
+    }
     if (same_name(name, "fill_normals")) {
         int region[4];
         for (int i = 0; i < 4; i++) region[i] = *(const int *)args[2 + i];

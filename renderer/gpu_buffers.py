@@ -12,6 +12,7 @@ from .gpu_driver import Arena, GpuDriver
 from .gpu_errors import GpuMemoryError
 from .gpu_loader import DevicePointer
 from .kernels import BuffersStruct, FieldSamplesStruct, SceneArrays, SceneStruct, WaveStruct
+from .tensor_cores import shade_options
 
 CHUNK, TILE_SAMPLES = 2048, 32  # as in cuda/block.cuh
 MAX_ROUNDS, N_SUMS = 128, 10  # as in cuda/wave.cuh
@@ -74,10 +75,12 @@ class Plan:
 
 
 class DeviceScene:
-    """A model on the device: `struct` for the kernels, and the memory that it points into."""
+    """A model on the device: `struct` for the kernels, the memory that it points into, and how shading is compiled for
+    it."""
 
     def __init__(self, driver: GpuDriver, model: InfNeRF) -> None:
         arrays = SceneArrays(model)
+        self.shade_options = shade_options(model.config)
         self.struct = SceneStruct.from_buffer_copy(arrays.struct)
         self._owners = []
         try:

@@ -171,10 +171,10 @@ class GpuDriver:
             with self._using("copying"):
                 runtime.memcpy2DAsync(to, to_pitch, source, source_pitch, width, rows, kind, self.stream.ptr)
 
-    def launch(self, name: str, grid: tuple[int, int], *arguments: Any) -> None:
-        """Puts a kernel of `gpu_loader.KERNELS` on the stream."""
+    def launch(self, name: str, grid: tuple[int, int], *arguments: Any, options: tuple[str, ...] = ()) -> None:
+        """Puts a kernel of `gpu_loader.KERNELS` on the stream. `options`: see `KernelLoader.function`."""
         with self._using(name):
-            self._loader.launch(name, grid, arguments, self.stream)
+            self._loader.launch(name, grid, arguments, self.stream, options)
 
     def record(self) -> Any:
         """An event after all that is on the stream so far."""

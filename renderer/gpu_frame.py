@@ -108,6 +108,12 @@ class WaveFrame:
             grid = (-(-(x1 - x0) // wide), -(-(y1 - y0) // high))
             self.driver.launch("fill_normals", grid, view, self.reserve(view.width * view.height).out, *region)
 
+    def shade(self, buffers: DeviceBuffers) -> None:
+        """Puts the shading of all tiles on the stream."""
+        arguments = self.scene.struct, buffers.samples, buffers.tiles, buffers.n_tiles
+        options = self.scene.shade_options if KERNELS[self.shader].of_model else ()
+        self.driver.launch(self.shader, self._grid(self.shader), *arguments, options=options)
+
     def _look_back(self) -> None:
         """Takes in what the last frame counted, if the device has come so far."""
         if self._counted is not None and self.driver.finished(self._counted):
@@ -134,8 +140,7 @@ class WaveFrame:
         for number in range(1, rounds + 1):
             for name in ("wave_march", "wave_scan_nodes", "wave_scatter"):
                 launch(name, number)
-            tiles = buffers.samples, buffers.tiles, buffers.n_tiles
-            self.driver.launch(self.shader, self._grid(self.shader), self.scene.struct, *tiles)
+            self.shade(buffers)
             for name in ("wave_composite", "wave_scan_rays", "wave_compact"):
                 launch(name, number)
         launch("wave_finish", rounds + 1)

@@ -45,6 +45,7 @@ class KernelSpec:
     parameters: tuple[tuple[str, type], ...]  # name, type: a struct, int (32 bits) or DevicePointer
     threads: tuple[int, int] = (THREADS, 1)
     architecture: int = MIN_ARCHITECTURE  # the least that it needs
+    of_model: bool = False  # compiled for one model's layers (tensor_cores.shade_options)
 
 
 _ROUND = (("scene", SceneStruct), ("wave", WaveStruct), ("round", int))
@@ -66,10 +67,11 @@ KERNELS: dict[str, KernelSpec] = {
     "wave_composite": KernelSpec("wave.cu", _ROUND),
     "wave_finish": KernelSpec("wave.cu", _ROUND),
     "shade_tiles": KernelSpec("shade.cu", _SHADE),
+    "shade_tiles_mma": KernelSpec("shade_mma.cu", _SHADE, (128, 1), of_model=True),
 }
 
-#: Kernels that shade tiles, the fastest first; all compute the same and take the same arguments.
-SHADERS = ("shade_tiles",)
+#: Kernels that shade tiles, the fastest first; all take the same arguments and compute the same, the first with halves.
+SHADERS = ("shade_tiles_mma", "shade_tiles")
 
 
 def shader_for(architecture: int) -> str:
@@ -106,26 +108,33 @@ class KernelLoader:
 
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
-        self._modules: dict[str, Any] = {}
-        self._functions: dict[str, Any] = {}
+        self._modules: dict[tuple[str, tuple[str, ...]], Any] = {}
+        self._functions: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._options = (*OPTIONS, f"-I{CUDA_DIR}", f"-DINFNERF_SOURCE={source_hash(CUDA_DIR)}")
 
-    def function(self, name: str) -> Any:
-        """The kernel as CuPy has it. Raises `GpuUnavailable` if its file does not compile here."""
-        if name not in self._functions:
+    def function(self, name: str, options: tuple[str, ...] = ()) -> Any:
+        """The kernel as CuPy has it. Raises `GpuUnavailable` if its file does not compile here.
+
+        `options`: of the compiler, for a kernel that is `of_model`.
+        """
+        if (name, options) not in self._functions:
             file = KERNELS[name].file
-            if file not in self._modules:
+            module = self._modules.get((file, options))
+            if module is None:
                 source = (CUDA_DIR / file).read_text()
-                self._modules[file] = self._cupy.RawModule(code=source, options=self._options, backend="nvrtc")
+                module = self._cupy.RawModule(code=source, options=(*self._options, *options), backend="nvrtc")
+                self._modules[file, options] = module
             try:
-                self._functions[name] = self._modules[file].get_function(name)
+                self._functions[name, options] = module.get_function(name)
             except self._cupy.cuda.compiler.CompileException as error:
                 first = next((line for line in str(error).splitlines() if "error" in line), str(error).strip())
                 raise GpuUnavailable(f"the CUDA kernels of {file} do not compile here: {first}") from error
-        return self._functions[name]
+        return self._functions[name, options]
 
-    def launch(self, name: str, grid: tuple[int, int], arguments: Sequence[Any], stream: Any) -> None:
+    def launch(
+        self, name: str, grid: tuple[int, int], arguments: Sequence[Any], stream: Any, options: tuple[str, ...] = ()
+    ) -> None:
         """Puts a kernel on a stream. Raises `LaunchError` for arguments that are not its own."""
         packed = packed_arguments(name, arguments)
         with stream:
-            self.function(name)(grid, KERNELS[name].threads, packed)
+            self.function(name, options)(grid, KERNELS[name].threads, packed)

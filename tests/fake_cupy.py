@@ -41,6 +41,7 @@ class FakeCupy:
         self.memory, self.used, self.fail_at, self.status, self.lasting = memory, 0, fail_at, status, lasting
         self.calls: list[str] = []
         self.launched: list[str] = []
+        self.compiled: list[tuple[str, ...]] = []  # options of each module
         self.fail_on = ""  # the name of a call that fails, whenever it comes
         self.backwards = False  # blocks from the last to the first
         self.capturing: list[Callable[[], None]] | None = None
@@ -148,6 +149,7 @@ class FakeCupy:
         return np.ctypeslib.as_array((ctypes.c_ubyte * size).from_address(address)).view(dtype).reshape(shape)
 
     def RawModule(self, code: str, options: tuple[str, ...], backend: str) -> Any:
+        self.compiled.append(options)
         return SimpleNamespace(get_function=lambda name: self._function(code, options, name))
 
     def _function(self, code: str, options: tuple[str, ...], name: str) -> Callable[..., None]:
@@ -170,7 +172,11 @@ class FakeCupy:
 
 
 def launch_on_cpu(name: str, grid: tuple[int, int], arguments: list[np.ndarray], backwards: bool = False) -> None:
-    """Runs a kernel of `cuda/` with arguments as `packed_arguments` makes them; arrays lie in host memory."""
+    """Runs a kernel of `cuda/` with arguments as `packed_arguments` makes them; arrays lie in host memory.
+
+    Tensor cores are the portable kernel's: tests/test_mma.py holds their emulation to it.
+    """
+    name = name.removesuffix("_mma")
     shape = (ctypes.c_int * 4)(*grid, *KERNELS[name].threads)
     pointers = (ctypes.c_void_p * len(arguments))(*[argument.ctypes.data for argument in arguments])
     assert load_kernels().library.launch_kernel(name.encode(), shape, pointers, int(backwards)) == 1, name

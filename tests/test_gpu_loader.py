@@ -12,15 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cubins import OPTIONS, compile_cubin
 from fake_cupy import CompileException, FakeCupy
-from test_nvrtc import OPTIONS, compile_cubin
+from random_models import random_model, view_camera
 
 from infnerf.renderer import gpu_buffers, gpu_driver, gpu_loader
+from infnerf.renderer.cuda_executor import CudaExecutor
+from infnerf.renderer.frame import FrameBuffers, RenderRequest
 from infnerf.renderer.gpu_driver import Arena, GpuDriver, check_device, import_cupy
 from infnerf.renderer.gpu_errors import GpuUnavailable, LaunchError
 from infnerf.renderer.gpu_loader import KERNELS, DevicePointer, packed_arguments, shader_for
 from infnerf.renderer.kernel_build import source_hash
 from infnerf.renderer.kernels import CUDA_DIR, STRUCTS, BuffersStruct, SceneStruct, ViewStruct, WaveStruct
+from infnerf.renderer.tensor_cores import shade_options
 
 
 def test_arguments_are_the_bytes_of_what_the_kernel_takes() -> None:
@@ -200,7 +204,24 @@ def test_host_memory_without_page_locking_does_too() -> None:
 
 
 def test_the_fastest_shader_that_the_device_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    fast = gpu_loader.KernelSpec("shade.cu", KERNELS["shade_tiles"].parameters, architecture=80)
-    monkeypatch.setitem(gpu_loader.KERNELS, "fast", fast)
-    monkeypatch.setattr(gpu_loader, "SHADERS", ("fast", "shade_tiles"))
-    assert [shader_for(architecture) for architecture in (75, 80, 120)] == ["shade_tiles", "fast", "fast"]
+    assert shader_for(75) == "shade_tiles_mma"
+    fast = gpu_loader.KernelSpec("shade.cu", KERNELS["shade_tiles"].parameters, architecture=90)
+    monkeypatch.setitem(gpu_loader.KERNELS, "shade_tiles_mma", fast)
+    assert [shader_for(architecture) for architecture in (80, 90, 120)] == [
+        "shade_tiles",
+        "shade_tiles_mma",
+        "shade_tiles_mma",
+    ]
+
+
+def test_shading_on_tensor_cores_is_compiled_for_the_model() -> None:
+    cupy = FakeCupy()
+    loader = gpu_loader.KernelLoader(cupy)
+    small, large = ("-DSHADE_HIDDEN=16",), ("-DSHADE_HIDDEN=64",)
+    loader.function("shade_tiles_mma", small)
+    loader.function("shade_tiles_mma", large)
+    assert loader.function("shade_tiles_mma", small) is loader.function("shade_tiles_mma", small)
+    assert [options[-1:] for options in cupy.compiled] == [small, large]
+    executor = CudaExecutor(random_model(0), driver=GpuDriver(cupy))
+    executor.render(RenderRequest(view_camera(8, 4)), FrameBuffers.allocate(8, 4))
+    assert shade_options(executor.model.config) in [options[-3:] for options in cupy.compiled]
