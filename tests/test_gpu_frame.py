@@ -16,8 +16,9 @@ from infnerf.models.infnerf import InfNeRF
 from infnerf.renderer.cpu_executor import CpuExecutor, view_struct
 from infnerf.renderer.cuda_executor import CudaExecutor
 from infnerf.renderer.frame import CHANNELS, FrameBuffers, RenderRequest, RenderStats
-from infnerf.renderer.gpu_buffers import MIN_RAYS, TILE_SAMPLES, DeviceBuffers, Plan
+from infnerf.renderer.gpu_buffers import MAX_ROUNDS, MIN_RAYS, TILE_SAMPLES, DeviceBuffers, Plan
 from infnerf.renderer.gpu_driver import Arena, GpuDriver
+from infnerf.renderer.gpu_frame import RoundCount
 from infnerf.renderer.gpu_loader import KERNELS, SHADERS
 from infnerf.renderer.kernels import SliceStruct
 from infnerf.renderer.normals import fill_normals
@@ -192,9 +193,20 @@ def test_shading_is_torchs_in_float64(driver: GpuDriver, case: int, shader: str)
     executor.close()
 
 
+class AllRounds(RoundCount):
+    rounds = MAX_ROUNDS
+
+    def __init__(self) -> None:
+        """Stays where it is."""
+
+    def measured(self, used: int, rays_left: int) -> None:
+        assert rays_left == 0
+
+
 def test_small_buffers_rounds_and_graphs_change_no_bit(driver: GpuDriver) -> None:
     model = random_model(1, background=True)
     executor = CudaExecutor(model, driver=driver)
+    executor.frame.round_count = AllRounds()  # no ray is finished by the other kernel
     expected, stats = rendered(executor, frame=1)
 
     def assert_equal() -> None:
