@@ -2,6 +2,7 @@
 // no -ffast-math (it would change the whole process's denormal mode).
 #include "adam.cuh"
 #include "composite.cuh"
+#include "launch.h"
 #include "normals.cuh"
 #include "samples.cuh"
 #include "trace.cuh"
@@ -15,8 +16,8 @@ EXPORT const char *kernel_source_hash() { return TEXT(KERNEL_SOURCE_HASH); }
 EXPORT int kernel_lanes() { return Many::W; }
 EXPORT int kernel_struct_size(int which) {
     const int sizes[] = {sizeof(Scene), sizeof(View), sizeof(Buffers), sizeof(Rays), sizeof(Packed), sizeof(FieldSamples), sizeof(Segments),
-                         sizeof(AdamRows)};
-    return which >= 0 && which < 8 ? sizes[which] : -1;
+                         sizeof(AdamRows), sizeof(Slice), sizeof(Wave)};
+    return which >= 0 && which < 10 ? sizes[which] : -1;
 }
 
 // A packet covers a compact tile, so that its rays stay in the same nodes.
@@ -138,6 +139,11 @@ EXPORT void adam_rows(const AdamRows *a, const int *rows, const float *rates, co
         else
             adam_row<Many>(*a, rows[i], rates[i], roots[i], used[i]);
     }
+}
+
+// Runs a kernel of the GPU here, as launch.h says. Returns 0 if there is none of that name.
+EXPORT int launch_kernel(const char *name, const int *shape, void **arguments, int backwards) {
+    return launch_by_name(name, shape, arguments, backwards);
 }
 
 // Multiply-adds per second of this core: the peak that benchmarks quote. Returns the number of operations done.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from ..models.infnerf import InfNeRF
 from .cpu_executor import CpuExecutor
+from .cuda_executor import CudaExecutor
 from .frame import Executor
+from .gpu_errors import GpuError
+from .kernels import n_threads
 from .torch_executor import TorchExecutor
 
-EXECUTORS: dict[str, type] = {"cpu": CpuExecutor, "torch": TorchExecutor}  # fastest first
+EXECUTORS: dict[str, type] = {"cuda": CudaExecutor, "cpu": CpuExecutor, "torch": TorchExecutor}  # fastest first
 NAMES = ("auto", *EXECUTORS)
 
 
@@ -17,8 +20,6 @@ class ExecutorUnavailable(RuntimeError):
 
 def make_executor(name: str, model: InfNeRF) -> tuple[Executor, str]:
     """An executor for `model`, and one sentence that says which and why. Raises `ExecutorUnavailable`."""
-    if name == "cuda":
-        raise ExecutorUnavailable("the cuda executor is not part of this version yet; use --executor cpu")
     if name not in NAMES:
         raise ExecutorUnavailable(f"executor must be one of {', '.join(NAMES)}, got {name!r}")
     refusals = []
@@ -27,14 +28,18 @@ def make_executor(name: str, model: InfNeRF) -> tuple[Executor, str]:
             continue
         refusal = kind.supports(model)
         if refusal is None:
-            return kind(model), "; ".join([_describe(candidate, kind, model), *refusals])
+            try:
+                executor = kind(model)
+                return executor, "; ".join([_describe(executor), *refusals])
+            except GpuError as error:  # its memory is full, or it went
+                refusal = str(error)
         refusals.append(f"not {candidate}: {refusal}")
     raise ExecutorUnavailable("; ".join(refusals))
 
 
-def _describe(name: str, kind: type, model: InfNeRF) -> str:
-    if kind is CpuExecutor:
-        from .kernels import load_kernels, n_threads
-
-        return f"cpu: {load_kernels().describe()}, {n_threads()} threads"
-    return f"{name}: the reference in PyTorch, slow"
+def _describe(executor: Executor) -> str:
+    if isinstance(executor, CudaExecutor):
+        return f"cuda: {executor.driver.describe()}"
+    if isinstance(executor, CpuExecutor):
+        return f"cpu: {executor.kernels.describe()}, {n_threads()} threads"
+    return f"{executor.name}: the reference in PyTorch, slow"

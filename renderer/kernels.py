@@ -1,6 +1,6 @@
 """The CPU build of `cuda/`: finds or compiles the library, and calls it.
 
-Structs mirror `cuda/scene.cuh` and `cuda/samples.cuh`.
+Structs mirror `cuda/scene.cuh`, `cuda/samples.cuh` and `cuda/wave.cuh`.
 
 Order: `INFNERF_KERNELS` (a path, for sanitizer builds); a library that the wheel brought, if its source hash is the
 sources'; one compiled earlier into the user's cache; one compiled now. With none of these `load_kernels` raises
@@ -95,8 +95,28 @@ class AdamStruct(ctypes.Structure):
     ]
 
 
+class SliceStruct(ctypes.Structure):
+    _fields_ = [("view", ViewStruct), ("region", _I * 4), ("first", _I)]
+
+
+class WaveStruct(ctypes.Structure):
+    _fields_ = [
+        *[
+            (name, _P)
+            for name in (
+                "slice", "counters", "directions", "step", "sums", "heaviest_node", "living", "alive", "chunk_counts",
+                "chunk_starts", "t", "dt", "local", "ray_indices", "node", "wanted", "rank", "order", "sigma", "rgb",
+                "node_counts", "starts", "tile_starts", "tiles",
+            )
+        ],
+        *[(name, _I) for name in ("rays", "samples", "max_steps")],
+        ("out", BuffersStruct),
+    ]  # fmt: skip
+
+
 STRUCTS = (
     SceneStruct, ViewStruct, BuffersStruct, RaysStruct, PackedStruct, FieldSamplesStruct, SegmentsStruct, AdamStruct,
+    SliceStruct, WaveStruct,
 )  # fmt: skip
 
 
@@ -133,6 +153,7 @@ class Kernels:
             "composite_forward": (None, [_P, _I, _I, _P]),
             "composite_backward": (None, [_P, _I, _I, _P, _P, _P, _P]),
             "adam_rows": (None, [_P, _P, _P, _P, _P, _I, _I, _I]),
+            "launch_kernel": (_I, [ctypes.c_char_p, _P, _P, _I]),
             "multiply_add_peak": (ctypes.c_double, [_I, _P]),
         }
         for name, (result, arguments) in signatures.items():
