@@ -40,8 +40,9 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--keep", type=Path, help="write the checkpoints to this folder")
-    parser.add_argument("options", nargs="*", help="after --, for both runs")
-    arguments = parser.parse_args()
+    told = sys.argv[1:]
+    end = told.index("--") if "--" in told else len(told)
+    arguments, options = parser.parse_args(told[:end]), told[end + 1 :]  # options: for both runs
     about = machine()
     print(f"{about['cpu']}, {about['threads']} threads, torch {about['torch']}, commit {commit()}")
     with tempfile.TemporaryDirectory() as folder:
@@ -50,11 +51,11 @@ def main() -> None:
         print(f"one process, {arguments.steps} steps")
         data = str(arguments.data)
         command = ["-m", "infnerf.training", data, "--out", str(one), "--steps", str(arguments.steps)]
-        run([*command, *arguments.options])
+        run([*command, *options])
         print(f"{arguments.ranks} ranks by subtrees, {arguments.steps} steps, a {arguments.ranks}-th of a batch each")
         launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(arguments.ranks)]
         command = ["-m", "infnerf.training", data, "--out", str(many), "--steps", str(arguments.steps)]
-        run([*launch, *command, "--parallel", "subtree", *arguments.options])
+        run([*launch, *command, "--parallel", "subtree", *options])
         before, after = psnr_of(one, arguments.data), psnr_of(many, arguments.data)
     print("scale   one process   by subtrees   difference")
     for scale in (*map(str, EVAL_SCALES), "mean"):

@@ -6,7 +6,7 @@ namespace infnerf {
 
 struct AdamRows {             // [n_nodes, row_size] each; gradient is cleared on the way
     float *value, *gradient, *mean, *square;
-    int row_size;
+    int row_size, block;      // a row is made of blocks, of which a node may use no more than the beginning
     float decay_mean, decay_square, epsilon;
 };
 
@@ -20,11 +20,14 @@ template <class P> DEVICE void adam_values(const AdamRows &a, u64 at, float rate
     store(a.gradient + at, all_f<P>(0.0f)), store(a.mean + at, mean), store(a.square + at, square);
 }
 
-template <class P> DEVICE void adam_row(const AdamRows &a, int row, float rate, float root) {
-    const u64 first = (u64)row * a.row_size;
-    int i = 0;
-    for (; i + P::W <= a.row_size; i += P::W) adam_values<P>(a, first + i, rate, root);
-    for (; i < a.row_size; i++) adam_values<One>(a, first + i, rate, root);
+// used: numbers of each block, from its beginning; the others rest (models/capacity.py).
+template <class P> DEVICE void adam_row(const AdamRows &a, int row, float rate, float root, int used) {
+    const u64 end = (u64)(row + 1) * a.row_size;
+    for (u64 first = (u64)row * a.row_size; first < end; first += a.block) {
+        int i = 0;
+        for (; i + P::W <= used; i += P::W) adam_values<P>(a, first + i, rate, root);
+        for (; i < used; i++) adam_values<One>(a, first + i, rate, root);
+    }
 }
 
 }  // namespace infnerf

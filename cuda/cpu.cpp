@@ -130,13 +130,14 @@ EXPORT void composite_backward(const Segments *s, int first, int last, const flo
         composite_ray_backward(*s, ray, rgba + 4 * ray, d_rgba + 4 * ray, d_sigma, d_rgb);
 }
 
-// rates, roots: of the rows, in their order
-EXPORT void adam_rows(const AdamRows *a, const int *rows, const float *rates, const float *roots, int first, int last, int plain) {
+// rates, roots, used: of the rows, in their order
+EXPORT void adam_rows(const AdamRows *a, const int *rows, const float *rates, const float *roots, const int *used, int first,
+                      int last, int plain) {
     for (int i = first; i < last; i++) {
         if (plain)
-            adam_row<One>(*a, rows[i], rates[i], roots[i]);
+            adam_row<One>(*a, rows[i], rates[i], roots[i], used[i]);
         else
-            adam_row<Many>(*a, rows[i], rates[i], roots[i]);
+            adam_row<Many>(*a, rows[i], rates[i], roots[i], used[i]);
     }
 }
 

@@ -90,7 +90,7 @@ class SegmentsStruct(ctypes.Structure):
 class AdamStruct(ctypes.Structure):
     _fields_ = [
         *[(name, _P) for name in ("value", "gradient", "mean", "square")],
-        ("row_size", _I),
+        *[(name, _I) for name in ("row_size", "block")],
         *[(name, _F) for name in ("decay_mean", "decay_square", "epsilon")],
     ]
 
@@ -152,7 +152,7 @@ class Kernels:
             "field_backward": (None, [_P, _P, _P, _I, _I]),
             "composite_forward": (None, [_P, _I, _I, _P]),
             "composite_backward": (None, [_P, _I, _I, _P, _P, _P, _P]),
-            "adam_rows": (None, [_P, _P, _P, _P, _I, _I, _I]),
+            "adam_rows": (None, [_P, _P, _P, _P, _P, _I, _I, _I]),
             "launch_kernel": (_I, [ctypes.c_char_p, _P, _P, _I]),
             "multiply_add_peak": (ctypes.c_double, [_I, _P]),
         }

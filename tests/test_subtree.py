@@ -18,7 +18,15 @@ from infnerf.models.infnerf import InfNeRF
 from infnerf.models.octree import Octree, build_octree, lone_root
 from infnerf.renderer.cliutil import CommandError
 from infnerf.training import inherit
-from infnerf.training.subtree import SubtreePlan, SubtreeTrainer, light_of_ranks, plan_subtrees, shard_of_rank
+from infnerf.training.subtree import (
+    CLAMPED_WEIGHT,
+    SubtreePlan,
+    SubtreeTrainer,
+    TopTrainer,
+    light_of_ranks,
+    plan_subtrees,
+    shard_of_rank,
+)
 from infnerf.training.subtree_run import part_path
 from infnerf.training.team import Team
 from infnerf.training.trainer import Trainer, plan_tree, scene_of
@@ -94,6 +102,23 @@ def test_tiles_belong_to_the_rank_whose_cubes_they_show(city: Path) -> None:
     crossing = light_of_ranks(model, trainer.sampling, plan, 2, camera, 1)
     assert set(crossing.unique().tolist()) <= {0.0, 1.0}
     assert (crossing[light > 0.9] == 1).all()  # where nothing is known, every rank whose cubes the ray crosses
+
+
+def test_the_shared_levels_learn_little_from_rays_that_ask_for_finer_ones(city: Path) -> None:
+    data = load_dataset(city)
+    plan = plan_subtrees(plan_tree(config(), SMALL, data), 2)
+    trainer = TopTrainer(InfNeRF(SMALL).place(plan.top(), scene_of(data)), data, config())
+    batch, samples = trainer.draw()
+    ray, clamped = samples.ray_indices.long(), samples.wanted > samples.level
+    n, n_clamped = (torch.bincount(rays, minlength=len(batch.cones)) for rays in (ray, ray[clamped]))
+    weight = trainer.render(batch, samples).batch.weight / batch.weight
+    finer, answered = (n > 0) & (n_clamped == n), n_clamped == 0
+    assert finer.any()
+    assert answered.any()
+    assert torch.allclose(weight[finer], torch.tensor(CLAMPED_WEIGHT))
+    assert torch.allclose(weight[answered], torch.tensor(1.0))
+    between = weight[~finer & ~answered]
+    assert ((between >= CLAMPED_WEIGHT) & (between <= 1)).all()
 
 
 def test_a_region_leaves_out_tiles() -> None:

@@ -71,8 +71,10 @@ class NodeAdam:
         level = self.model.octree.level.long()[nodes].double()
         rates = rate * config.level_rate**level / (1 - config.decay_mean**steps)
         rows = self._values()[name], getattr(self.model, name).grad, self.means[name], self.squares[name]
-        move = _step_torch if self.kernels is None else self._step_kernels
-        move(rows, nodes, rates.float(), roots, config)
+        if self.kernels is None:
+            _step_torch(rows, nodes, rates.float(), roots, config)
+        else:
+            self._step_kernels(name, rows, nodes, rates.float(), roots)
 
     def _step_tied(self, nodes: Tensor, rate: float) -> None:
         """All nodes' MLPs by the sum of the gradients of `nodes`. What they differed by they still differ by."""
@@ -109,17 +111,24 @@ class NodeAdam:
         return min(1.0, self.config.clip / max(total**0.5, 1e-30))
 
     def _step_kernels(
-        self, rows: tuple[Tensor, ...], nodes: Tensor, rates: Tensor, roots: Tensor, config: AdamConfig
+        self, name: str, rows: tuple[Tensor, ...], nodes: Tensor, rates: Tensor, roots: Tensor
     ) -> None:
+        """Passes over what small tables leave unused of their rows, so that padding costs no time."""
         assert self.kernels is not None
-        n, row_size, numbers = len(nodes), rows[0][0].numel(), nodes.int()
+        config, octree, row_size, block = self.config, self.model.octree, rows[0][0].numel(), rows[0][0].numel()
+        used = torch.full((len(nodes),), row_size, dtype=torch.int32)
+        if name == "tables":
+            n_features, own = self.model.config.features_per_level, self.model.config.at_level
+            block = n_features * self.model.config.table_size
+            sizes = torch.tensor([n_features * own(level).table_size for level in range(octree.depth + 1)])
+            used = sizes[octree.level.long()[nodes]].int()
         decays = config.decay_mean, config.decay_square, config.epsilon
-        struct = AdamStruct(*[pointer(array) for array in rows], row_size, *decays)
-        chunk = max(1, CHUNK // row_size)
+        struct = AdamStruct(*[pointer(array) for array in rows], row_size, block, *decays)
+        n, numbers, chunk = len(nodes), nodes.int(), max(1, CHUNK // row_size)
         run_parallel(
             self.kernels.library.adam_rows,
             [
-                (ctypes.addressof(struct), pointer(numbers), pointer(rates), pointer(roots), i, min(i + chunk, n), 0)
+                (ctypes.addressof(struct), *map(pointer, (numbers, rates, roots, used)), i, min(i + chunk, n), 0)
                 for i in range(0, n, chunk)
             ],
         )

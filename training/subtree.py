@@ -21,6 +21,7 @@ from ..models.infnerf import InfNeRF
 from ..models.marching import MarchSettings, PackedSamples, box_span
 from ..models.octree import Octree
 from ..models.octree_edit import drop_subtrees
+from ..models.volume import accumulate
 from ..renderer.cliutil import CommandError
 from .config import TrainerConfig
 from .losses import LossInputs
@@ -33,6 +34,7 @@ from .width import copy_mlps
 TILES, TILE_PIXELS = 64, 8  # of an image: at most along its edge; at least along a tile's
 LEAST_LIGHT = 0.03  # share of a tile's light that must come from a rank's subtrees for the rank to look at it
 OPAQUE = 0.5  # opacity from which the top levels are believed about what a tile shows
+CLAMPED_WEIGHT = 0.1  # of a ray that asks for finer levels than stage 1 has, in its loss
 TRIES = 8  # batches drawn in search of a ray with a sample in the rank's own nodes
 
 
@@ -172,6 +174,30 @@ def shard_of_rank(data: Dataset, tiles: list[Tensor], rank: int) -> Shard | None
     if not images:
         return None
     return replace(shard_of(data, images), regions=[tiles[i][rank].numpy() for i in images])
+
+
+class TopTrainer(Trainer):
+    """Trains the levels above the subtrees, mostly on what they will be asked for when the tree is whole.
+
+    Finer rays are answered here too, by the deepest level there is. They say where matter is, which the hand-over and
+    whoever lacks a subtree need; but at full weight these levels would blur what few coarse rays ask of them for the
+    detail of many fine ones.
+    """
+
+    def render(self, batch: RayBatch, samples: PackedSamples) -> LossInputs:
+        inputs = super().render(batch, samples)
+        share = answered_share(inputs)
+        weight = batch.weight * (CLAMPED_WEIGHT + (1 - CLAMPED_WEIGHT) * share)
+        return replace(inputs, batch=replace(batch, weight=weight))
+
+
+@torch.no_grad()
+def answered_share(inputs: LossInputs) -> Tensor:
+    """Share of each ray's light [n_rays] that comes from levels as fine as asked for; 1 where a ray meets none."""
+    samples, n_rays = inputs.samples, len(inputs.prediction)
+    values = torch.stack([(samples.wanted <= samples.level).float(), torch.ones_like(samples.t)], -1)
+    answered, light = accumulate(inputs.weights.detach(), values, samples.ray_indices.long(), n_rays).unbind(-1)
+    return torch.where(light > 0, answered / light.clamp(min=1e-12), 1.0)
 
 
 class SubtreeTrainer(Trainer):

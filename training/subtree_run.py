@@ -26,7 +26,7 @@ from ..renderer.cliutil import CommandError
 from .config import StepRecord, TrainerConfig
 from .resume import restore_state, save_state
 from .run import interruptible, leave, open_data
-from .subtree import SubtreePlan, SubtreeTrainer, plan_subtrees, seen_tiles, shard_of_rank
+from .subtree import SubtreePlan, SubtreeTrainer, TopTrainer, plan_subtrees, seen_tiles, shard_of_rank
 from .team import LostRank, Team
 from .trainer import Trainer, has_points, plan_tree, scene_of
 
@@ -137,7 +137,7 @@ def _shared_levels(run: SubtreeRun, model: InfNeRF, resume: bool, interrupted: C
     """Stage 1."""
     team, plan = run.team, run.plan
     model.place(plan.top(), scene_of(run.data))
-    trainer = Trainer(model, run.data, run.first_config(), team)
+    trainer = TopTrainer(model, run.data, run.first_config(), team)
     trainer.part = f"levels above {plan.level}"
     counts = plan.octree.level_counts()
     run.say(
