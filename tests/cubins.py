@@ -122,10 +122,10 @@ def version() -> str:
 def read_table(path: Path = TABLE) -> tuple[str, dict[tuple[str, str, str, str], Resources]]:
     """The version of NVRTC that the table is of, and its lines."""
     first, *lines = path.read_text().splitlines()
-    rows = [
-        Resources(*cells[:4], *map(int, cells[4:]))  # as the fields stand
-        for cells in list(csv.reader(lines))[1:]
-    ]
+    rows = []
+    for source, options, kernel, architecture, *numbers in list(csv.reader(lines))[1:]:
+        registers, shared, stack, spills = map(int, numbers)
+        rows.append(Resources(source, options, kernel, architecture, registers, shared, stack, spills))
     return first.removeprefix("# nvrtc "), {row.key: row for row in rows}
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from field_cases import CONFIGS, LOGIT, RGB, FieldCase
 from random_models import random_model
-from warp_emulator import ENTRY, GENERAL, Emulator
+from warp_emulator import ENTRY, GENERAL, Emulator, build_emulator
 from warp_layout import fragments, hard_numbers, random_matrices
 
 from infnerf.models.config import InfNeRFConfig
@@ -26,7 +26,7 @@ EMULATED = {(16, 16, 16), (16, 32, 16), GENERAL}  # shapes that cpu_warp.cpp is 
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
-    return Emulator(CUDA_DIR, tmp_path_factory.mktemp("warp"))
+    return Emulator(build_emulator(CUDA_DIR, tmp_path_factory.mktemp("warp")))
 
 
 def test_mma_is_a_matrix_product(emulator: Emulator) -> None:
@@ -136,5 +136,5 @@ def test_a_seeded_fault_is_noticed(fault: str, tmp_path: Path) -> None:
         "\n".join(line for line in entry.splitlines() if not line.strip().startswith(("TRY(16, 16", "TRY(32, 64")))
     )
     case = FieldCase.random({"sh_degree": 3})
-    logit, rgb = case.errors(*Emulator(tmp_path / "cuda", tmp_path).shade(case))
+    logit, rgb = case.errors(*Emulator(build_emulator(tmp_path / "cuda", tmp_path)).shade(case))
     assert logit > LOGIT or rgb > RGB

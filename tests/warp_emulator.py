@@ -17,12 +17,16 @@ GENERAL = (32, 64, 32)  # the shape that holds every model
 ENTRY = "cpu_warp.cpp"
 
 
-class Emulator:
-    """The emulation built from the sources in `cuda_dir` into `folder`."""
+def build_emulator(cuda_dir: Path, folder: Path) -> Path:
+    """The library of the emulation, built from the sources in `cuda_dir` into `folder`."""
+    variant = kernel_build.cpu_variants()[0]
+    return kernel_build.build(kernel_build.compilers()[0], variant, cuda_dir, folder / "warp.so", entry=ENTRY)
 
-    def __init__(self, cuda_dir: Path, folder: Path) -> None:
-        variant = kernel_build.cpu_variants()[0]
-        path = kernel_build.build(kernel_build.compilers()[0], variant, cuda_dir, folder / "warp.so", entry=ENTRY)
+
+class Emulator:
+    """A library that `build_emulator` made."""
+
+    def __init__(self, path: Path) -> None:
         self.library = ctypes.CDLL(str(path))
         self.library.emulated_pack.argtypes = [ctypes.c_float, ctypes.c_float]
         self.library.emulated_pack.restype = ctypes.c_uint32
