@@ -109,8 +109,19 @@ class RenderStats:
     cancelled: bool = False  # true: part of the region was not written
 
 
+class DeviceLost(RuntimeError):
+    """The device that an executor renders on is gone: reset, unplugged, or a fault has poisoned its context.
+
+    Nothing that was made on it works again in this process, so whoever catches this goes on with another executor; the
+    message says in one sentence what happened. Running out of memory is not this.
+    """
+
+
 class Executor(Protocol):
-    """Turns a request into buffers. Three exist: `torch`, `cpu`, `cuda` (see `renderer.executors`)."""
+    """Turns a request into buffers. Three exist: `torch`, `cpu`, `cuda` (see `renderer.executors`).
+
+    `render` and `fill_normals` raise `DeviceLost` when the device is gone; `close` never does.
+    """
 
     name: str
 
