@@ -175,7 +175,7 @@ class ProgressiveRenderer:
             task = self._next_task()
             self._close_retired()
             if task is not None:
-                self._guarded(lambda task=task: self._render(task))
+                self._guarded(lambda task=task: self._render(task), task.executor)
         self._close_retired()
         if self._executor is not None:
             self._guarded(self._executor.close)
@@ -206,13 +206,15 @@ class ProgressiveRenderer:
             retired, self._retired = self._retired, []
             return retired
 
-    def _guarded(self, work: Callable[[], object]) -> None:
-        """Runs calls to the executor, whose faults must not end the thread: the window shows them."""
+    def _guarded(self, work: Callable[[], object], executor: Executor | None = None) -> None:
+        """Runs calls to an executor, whose faults must not end the thread: the window shows them, unless they are of a
+        picture by an `executor` that was replaced meanwhile."""
         try:
             work()
         except Exception as error:
             with self._condition:
-                self._error = error
+                if executor is None or executor is self._executor:
+                    self._error = error
 
     def _enter(self, state: str) -> None:
         """Called with the lock held."""

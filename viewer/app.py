@@ -340,7 +340,8 @@ class App:
         """Writes the settings as they are now, in whatever thread it is called."""
         assert self.folder is not None
         folder, layout = self.folder, self.window.imgui.save_ini_settings_to_memory()
-        state = replace(self.state, bookmarks={key: dict(slots) for key, slots in self.state.bookmarks.items()})
+        bookmarks = {key: dict(slots) for key, slots in self.state.bookmarks.items()}
+        state = replace(self.state, bookmarks=bookmarks, executor=self.session.chosen)
         return lambda: settings.save_settings(state, folder, layout)
 
     def close(self) -> None:
