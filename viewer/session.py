@@ -13,7 +13,6 @@ from .notices import Notices
 from .scene import BackgroundExecutor, LoadedScene, Opener
 from .worker import Done, Worker
 
-
 SAFE = ("cpu", "torch")  # executors that no lost device takes away, the faster first
 
 
