@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..models.camera import Camera
+
+if TYPE_CHECKING:
+    from .device_picture import DevicePicture
 
 MAX_LEVEL = 31  # the deepest level a request can name; deeper trees are refused on loading
 
@@ -88,6 +91,11 @@ class FrameBuffers:
     @property
     def height(self) -> int:
         return self.color.shape[0]
+
+    @property
+    def device(self) -> DevicePicture | None:
+        """The same pixels in a CUDA device's memory, where they were left there: see `device_picture.DeviceBuffers`."""
+        return None
 
     def channels(self) -> dict[str, NDArray]:
         """Name -> array, in the order of CHANNELS."""

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from .accumulate import Accumulator, copied, resampled
+from .device_picture import allocate
 from .frame import Executor, FrameBuffers, RenderRequest, RenderStats
 from .pace import MIN_SCALE, ScaleController, SliceBudget, render_in_slices
 from .view import Snapshot, View
@@ -243,7 +244,7 @@ class ProgressiveRenderer:
             return self._closing or self._executor is not task.executor or (too_slow and task.serial != self._serial)
 
         request = task.view.request(scale)
-        frame = FrameBuffers.allocate(request.camera.width, request.camera.height)
+        frame = allocate(task.executor, request.camera.width, request.camera.height)
         stats = task.executor.render(request, frame, cancelled)
         if stats.cancelled:
             with self._condition:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from ..models.camera import Camera
 from ..renderer.cliutil import read_camera
+from ..renderer.device_picture import prefer_device
+from ..renderer.interop_cuda import open_paths
 from ..renderer.paths import home_camera
 from ..renderer.pngmeta import save_png
 from ..renderer.scheduler import View
@@ -69,7 +71,9 @@ class App:
         self.panels = all_panels()
         self.fonts = theme.Fonts()
         self.layout = Layout(stored)
-        self.picture = Picture()
+        paths = open_paths()
+        prefer_device(paths.device)
+        self.picture = Picture(paths)
         self.session = Session(opener, self.notices, window.wake, self._executor)
         self.follower: Follower | None = None
         self._followed = ""  # as the panels last showed it
@@ -260,6 +264,7 @@ class App:
         context = Context(
             self.state, self.scene, self.monitor, self.fonts, self.actions, self.scene_size, self.fields,
             frozenset(int(slot) for slot in bookmarks(self)), self.session.loading, self._followed,
+            self.picture.texture.path,
         )  # fmt: skip
         for title, draw in self.panels.items():
             imgui.set_next_window_size((COLUMN, COLUMN), imgui.Cond_.first_use_ever.value)

@@ -156,6 +156,19 @@ def fact(label: str, value: str, tip: str = "") -> None:
         imgui.set_tooltip(tip or value)
 
 
+def copyable(widget: str, label: str, value: str, reason: str) -> None:
+    """A `fact` with its reason; a click copies both, for whoever asks why."""
+    from imgui_bundle import imgui
+
+    name = _row(widget, "copyable", label)
+    room = imgui.get_content_region_avail().x
+    shown = shortened(value, lambda line: imgui.calc_text_size(line).x <= room)
+    if imgui.selectable(f"{shown}{name.replace('##', '###')}", False)[0]:
+        imgui.set_clipboard_text(f"{value}: {reason}")
+    if imgui.is_item_hovered():
+        imgui.set_tooltip(f"{reason}\n(a click copies it)")
+
+
 def note(text: str) -> None:
     """A quiet sentence, wrapped."""
     from imgui_bundle import imgui
