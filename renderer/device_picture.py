@@ -1,6 +1,6 @@
 """Pictures that stay in a CUDA device's memory, and which device that should be. Nothing of CUDA is imported here.
 
-An executor that can leave its pixels on the device has a method `allocate(width, height) -> DeviceBuffers`; `render`
+An executor that can leave its pixels on the device has a method `allocate(width, height) -> PictureBuffers`; `render`
 into such buffers copies nothing to the host. Whoever draws them (`interop`) takes the pixels from the device, and
 whoever reads a channel as an array gets it fetched then.
 """
@@ -39,7 +39,7 @@ class DevicePicture:
     owner: Any = None  # what keeps the memory
 
 
-class DeviceBuffers(FrameBuffers):
+class PictureBuffers(FrameBuffers):
     """A picture on a device, as `FrameBuffers`: a channel comes to the host when it is first read.
 
     Should that fail, the device is lost: the channel reads as empty, and the renderer says so with its next picture.

@@ -94,7 +94,7 @@ class FrameBuffers:
 
     @property
     def device(self) -> DevicePicture | None:
-        """The same pixels in a CUDA device's memory, where they were left there: see `device_picture.DeviceBuffers`."""
+        """The same pixels in a CUDA device's memory, if they were left there: `device_picture.PictureBuffers`."""
         return None
 
     def channels(self) -> dict[str, NDArray]:

@@ -89,8 +89,8 @@ class CudaGL:
         devices = self.gl_devices()
         if not devices:
             raise InteropError("no CUDA device is behind this OpenGL context")
-        self._device = devices[0]
-        self._call("cudaSetDevice", self._device)
+        self.device = devices[0]
+        self._call("cudaSetDevice", self.device)
         _, greatest = self._call("cudaDeviceGetStreamPriorityRange")
         # Not blocking: the default stream's work would else wait for rendering. First in the queue: a copy of a picture
         # that is complete must not stand behind the slices of the next.
@@ -147,7 +147,7 @@ class CudaGL:
 
     def write_surface(self, surface: Any, source: int, layout: Layout) -> None:
         try:
-            _launch(self._device, int(self._stream), int(surface), source, layout)
+            _launch(self.device, int(self._stream), int(surface), source, layout)
         except Exception as error:  # CuPy missing, of the wrong CUDA, its compiler's or its launch's errors
             raise InteropError(f"the kernel write_surface: {_line(error)}") from error
 

@@ -8,7 +8,7 @@ from fake_interop import GLFakeDriver, make_picture
 from gui_harness import QUICK, Harness, changed
 
 from infnerf.models.camera import Camera
-from infnerf.renderer.device_picture import DeviceBuffers
+from infnerf.renderer.device_picture import PictureBuffers
 from infnerf.renderer.interop import HOST, PIXEL_BUFFER, SURFACE, DevicePaths
 from infnerf.renderer.resolve import VIEW_MODES, resolve
 from infnerf.viewer.texture import SceneTexture
@@ -41,7 +41,7 @@ def test_a_picture_on_a_device_is_drawn_as_one_on_the_host(viewer: Harness, fail
     try:
         for seed, size in enumerate(((33, 20), (33, 20), (48, 31))):
             picture, host = make_picture(driver, seed, size=size)
-            there.show(DeviceBuffers(picture))
+            there.show(PictureBuffers(picture))
             here.show(host)
             for mode in VIEW_MODES:
                 settings.mode = mode

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fake_interop import FakeDriver, make_picture
 
-from infnerf.renderer.device_picture import DeviceBuffers, DevicePicture
+from infnerf.renderer.device_picture import DevicePicture, PictureBuffers
 from infnerf.renderer.frame import CHANNELS, FrameBuffers
 from infnerf.renderer.interop import HOST, PIXEL_BUFFER, SURFACE, DevicePaths, InteropError, PathStatus, Resource
 
@@ -183,7 +183,7 @@ def test_a_device_picture_reads_as_buffers_once_a_channel_and_empty_when_the_dev
             raise RuntimeError("the device fell out")
         return getattr(source, name)
 
-    buffers = DeviceBuffers(DevicePicture(0, 5, 3, {}, fetch))
+    buffers = PictureBuffers(DevicePicture(0, 5, 3, {}, fetch))
     assert (buffers.width, buffers.height, fetched) == (5, 3, [])
     assert buffers.depth.max() == buffers.depth.min() == 2
     assert fetched == ["depth"]
