@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..models.camera import Camera
+
+if TYPE_CHECKING:
+    from .device_picture import DevicePicture
 
 MAX_LEVEL = 31  # the deepest level a request can name; deeper trees are refused on loading
 
@@ -89,6 +92,11 @@ class FrameBuffers:
     def height(self) -> int:
         return self.color.shape[0]
 
+    @property
+    def device(self) -> DevicePicture | None:
+        """The same pixels in a CUDA device's memory, if they were left there: `device_picture.PictureBuffers`."""
+        return None
+
     def channels(self) -> dict[str, NDArray]:
         """Name -> array, in the order of CHANNELS."""
         return {name: getattr(self, name) for name in CHANNELS}
@@ -109,8 +117,19 @@ class RenderStats:
     cancelled: bool = False  # true: part of the region was not written
 
 
+class DeviceLost(RuntimeError):
+    """The device that an executor renders on is gone: reset, unplugged, or a fault has poisoned its context.
+
+    Nothing that was made on it works again in this process, so whoever catches this goes on with another executor; the
+    message says in one sentence what happened. Running out of memory is not this.
+    """
+
+
 class Executor(Protocol):
-    """Turns a request into buffers. Three exist: `torch`, `cpu`, `cuda` (see `renderer.executors`)."""
+    """Turns a request into buffers. Three exist: `torch`, `cpu`, `cuda` (see `renderer.executors`).
+
+    `render` and `fill_normals` raise `DeviceLost` when the device is gone; `close` never does.
+    """
 
     name: str
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from .accumulate import Accumulator, copied, resampled
+from .device_picture import allocate
 from .frame import Executor, FrameBuffers, RenderRequest, RenderStats
 from .pace import MIN_SCALE, ScaleController, SliceBudget, render_in_slices
 from .view import Snapshot, View
@@ -175,7 +176,7 @@ class ProgressiveRenderer:
             task = self._next_task()
             self._close_retired()
             if task is not None:
-                self._guarded(lambda task=task: self._render(task))
+                self._guarded(lambda task=task: self._render(task), task.executor)
         self._close_retired()
         if self._executor is not None:
             self._guarded(self._executor.close)
@@ -206,13 +207,15 @@ class ProgressiveRenderer:
             retired, self._retired = self._retired, []
             return retired
 
-    def _guarded(self, work: Callable[[], object]) -> None:
-        """Runs calls to the executor, whose faults must not end the thread: the window shows them."""
+    def _guarded(self, work: Callable[[], object], executor: Executor | None = None) -> None:
+        """Runs calls to an executor, whose faults must not end the thread: the window shows them, unless they are of a
+        picture by an `executor` that was replaced meanwhile."""
         try:
             work()
         except Exception as error:
             with self._condition:
-                self._error = error
+                if executor is None or executor is self._executor:
+                    self._error = error
 
     def _enter(self, state: str) -> None:
         """Called with the lock held."""
@@ -241,7 +244,7 @@ class ProgressiveRenderer:
             return self._closing or self._executor is not task.executor or (too_slow and task.serial != self._serial)
 
         request = task.view.request(scale)
-        frame = FrameBuffers.allocate(request.camera.width, request.camera.height)
+        frame = allocate(task.executor, request.camera.width, request.camera.height)
         stats = task.executor.render(request, frame, cancelled)
         if stats.cancelled:
             with self._condition:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from infnerf.models.camera import Camera
 from infnerf.models.octree import Octree, build_octree
-from infnerf.renderer.frame import FrameBuffers, RenderRequest, RenderStats
+from infnerf.renderer.frame import DeviceLost, FrameBuffers, RenderRequest, RenderStats
 from infnerf.viewer.app import App
 from infnerf.viewer.scene import LoadedScene
 from infnerf.viewer.state import ViewerState
@@ -56,7 +56,8 @@ def make_octree(depth: int = 4) -> Octree:
 
 
 class AnalyticExecutor:
-    """Fills all channels of a request from the sphere and the ground. `slow` seconds are spent on each call."""
+    """Fills all channels of a request from the sphere and the ground. `slow` seconds are spent on each call; after
+    `fail_after` more calls its device is lost."""
 
     name = "analytic"
 
@@ -65,6 +66,7 @@ class AnalyticExecutor:
         self._children, self._level = model.octree.children.numpy(), model.octree.level.numpy()
         self.closed = False
         self.fail: Exception | None = None
+        self.fail_after: int | None = None
 
     @classmethod
     def supports(cls, model: Any) -> str | None:
@@ -79,6 +81,10 @@ class AnalyticExecutor:
     def render(
         self, request: RenderRequest, out: FrameBuffers, cancelled: Callable[[], bool] = lambda: False
     ) -> RenderStats:
+        if self.fail_after is not None:
+            self.fail_after -= 1
+            if self.fail_after < 0:
+                self.fail = DeviceLost("the analytic device fell out")
         if self.fail is not None:
             raise self.fail
         start = time.perf_counter()

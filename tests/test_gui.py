@@ -131,6 +131,54 @@ def test_an_executor_that_fails_is_said_and_the_window_goes_on(viewer: Harness) 
     assert changed(before, viewer.pixels()) > 0.05
 
 
+@pytest.mark.parametrize("refused", [(), ("cpu",)])
+def test_a_lost_device_is_said_and_the_cpu_goes_on(
+    viewer: Harness, monkeypatch: pytest.MonkeyPatch, refused: tuple[str, ...]
+) -> None:
+    from infnerf.renderer import executors
+
+    gate, asked = threading.Event(), []
+
+    def make(name: str, model: Any) -> tuple[AnalyticExecutor, str]:
+        asked.append(name)
+        assert gate.wait(30)
+        if name in refused:
+            raise executors.ExecutorUnavailable(f"not {name}")
+        made = AnalyticExecutor(model)
+        made.name = name
+        return made, f"{name}: made for tests"
+
+    monkeypatch.setattr(executors, "make_executor", make)
+    app, chosen = viewer.app, viewer.app.session.chosen
+    lost = app.scene.executor
+    assert isinstance(lost, AnalyticExecutor)
+    before = viewer.pixels()
+    lost.fail_after = 3  # calls: in mid-flight, some slices of the new picture are there
+    app.state.camera.turn(0.2, 0)
+    for _ in range(8):  # frames and views go on, and every call fails again
+        viewer.frame()
+        app.state.camera.turn(0.002, 0)
+        app.session.renderer.wait_idle(0.1)
+    assert lost.fail is not None
+    said = [notice.text for notice in app.notices.current() if "device was lost" in notice.text]
+    assert said == ["Going on with the cpu executor, the device was lost: the analytic device fell out"]
+    assert asked == ["cpu"]
+    assert app.scene.executor is lost
+    assert app.picture.snapshot is not None  # the last picture is still drawn
+    assert app.read_scene_pixels().shape[2] == 3
+    gate.set()
+    after = viewer.pixels()
+    taken = "torch" if refused else "cpu"
+    assert (app.scene.executor.name, app.state.executor, app.session.executor) == (taken, taken, taken)
+    assert app.scene.reason == f"{taken}: made for tests"
+    assert lost.closed
+    assert changed(before, after) > 0.05
+    assert app.session.chosen == chosen  # what the settings keep
+    assert len([n for n in app.notices.current() if n.kind == "error"]) == 1
+    app.session.executor = chosen
+    viewer.open()  # an executor without our worker's wrapping, for the tests that follow
+
+
 def test_a_panel_that_fails_is_said_and_the_others_are_drawn(viewer: Harness) -> None:
     def broken(_: Any) -> None:
         viewer.imgui.begin_table("##left open", 2)

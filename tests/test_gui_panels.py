@@ -357,6 +357,21 @@ def test_a_checkpoint_is_opened_by_its_path(viewer: Harness) -> None:
     assert viewer.app.scene is scene
 
 
+@covers("stats_executor", "stats_path")
+def test_the_executor_and_the_path_to_the_screen_are_told_with_their_reasons(viewer: Harness) -> None:
+    copied: list[str] = []  # read in the test engine, which has a clipboard of its own
+
+    def click(context: Any) -> None:
+        for control in ("stats_executor", "stats_path"):
+            context.item_click(f"###{control}")
+            context.yield_(2)
+            copied.append(viewer.imgui.get_clipboard_text())
+
+    use(viewer, "Statistics", click)
+    assert viewer.app.scene is not None
+    assert copied == [f"analytic: {viewer.app.scene.reason}", "host copy: made in host memory"]
+
+
 def test_every_panel_draws_and_shows_figures_of_the_scene(viewer: Harness) -> None:
     for panel in all_panels():
         use(viewer, panel, lambda c: c.yield_(2))

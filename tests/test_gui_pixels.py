@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fake_interop import GLFakeDriver, make_picture
 from gui_harness import QUICK, Harness, changed
 
 from infnerf.models.camera import Camera
+from infnerf.renderer.device_picture import PictureBuffers
+from infnerf.renderer.interop import HOST, PIXEL_BUFFER, SURFACE, DevicePaths
 from infnerf.renderer.resolve import VIEW_MODES, resolve
+from infnerf.viewer.texture import SceneTexture
 from infnerf.viewer.wires import choose_nodes, clip_matrix
 
 pytestmark = pytest.mark.needs("gl")
@@ -24,6 +28,34 @@ def test_the_windows_pixels_are_those_of_resolve_in_every_mode(viewer: Harness) 
             assert pixels.shape == expected.shape
             assert np.abs(pixels.astype(int) - expected).max() <= 1, mode
             assert pixels.std() > 1
+
+
+@pytest.mark.parametrize("failing", [None, "create_surface", "unmap", "gl_devices"])
+def test_a_picture_on_a_device_is_drawn_as_one_on_the_host(viewer: Harness, failing: str | None) -> None:
+    """In every mode, at two sizes, by each of the paths: a fake device writes the real textures."""
+    driver = GLFakeDriver()
+    if failing is not None:
+        driver.failing = {failing: 1 if failing == "unmap" else 0}
+    there, here = SceneTexture(DevicePaths(driver)), SceneTexture()
+    settings = viewer.app.picture.settings(viewer.app.state)
+    try:
+        for seed, size in enumerate(((33, 20), (33, 20), (48, 31))):
+            picture, host = make_picture(driver, seed, size=size)
+            there.show(PictureBuffers(picture))
+            here.show(host)
+            for mode in VIEW_MODES:
+                settings.mode = mode
+                np.testing.assert_array_equal(there.read(settings), here.read(settings), err_msg=mode)
+            there.show(host)  # then one that was averaged, into the same storage
+            np.testing.assert_array_equal(there.read(settings), here.read(settings))
+        path = {None: SURFACE, "create_surface": PIXEL_BUFFER}.get(failing, HOST)
+        assert (there.path.name, there.paths.status(picture).name) == (HOST, path)
+        registered = sum(call.startswith("register") for call in driver.calls)
+        assert registered == {SURFACE: 16, PIXEL_BUFFER: 17}.get(path, registered)  # 8 channels, 2 sizes, a failure
+    finally:
+        there.close()
+        here.close()
+    driver.assert_nothing_is_held()
 
 
 @pytest.mark.parametrize("color_space", ["linear", "srgb"])

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from ..models.camera import Camera
 from ..renderer.cliutil import read_camera
+from ..renderer.device_picture import prefer_device
+from ..renderer.interop_cuda import open_paths
 from ..renderer.paths import home_camera
 from ..renderer.pngmeta import save_png
 from ..renderer.scheduler import View
@@ -69,7 +71,9 @@ class App:
         self.panels = all_panels()
         self.fonts = theme.Fonts()
         self.layout = Layout(stored)
-        self.picture = Picture()
+        paths = open_paths()
+        prefer_device(paths.device)
+        self.picture = Picture(paths)
         self.session = Session(opener, self.notices, window.wake, self._executor)
         self.follower: Follower | None = None
         self._followed = ""  # as the panels last showed it
@@ -260,6 +264,7 @@ class App:
         context = Context(
             self.state, self.scene, self.monitor, self.fonts, self.actions, self.scene_size, self.fields,
             frozenset(int(slot) for slot in bookmarks(self)), self.session.loading, self._followed,
+            self.picture.texture.path,
         )  # fmt: skip
         for title, draw in self.panels.items():
             imgui.set_next_window_size((COLUMN, COLUMN), imgui.Cond_.first_use_ever.value)
@@ -340,7 +345,8 @@ class App:
         """Writes the settings as they are now, in whatever thread it is called."""
         assert self.folder is not None
         folder, layout = self.folder, self.window.imgui.save_ini_settings_to_memory()
-        state = replace(self.state, bookmarks={key: dict(slots) for key, slots in self.state.bookmarks.items()})
+        bookmarks = {key: dict(slots) for key, slots in self.state.bookmarks.items()}
+        state = replace(self.state, bookmarks=bookmarks, executor=self.session.chosen)
         return lambda: settings.save_settings(state, folder, layout)
 
     def close(self) -> None:

@@ -65,6 +65,8 @@ class Arguments:
     """Brightness in stops."""
     no_settings: bool = False
     """Neither read nor write the settings kept per user."""
+    doctor: bool = False
+    """Say what OpenGL, CUDA and the executors are here, what is in use and why, and what would help; then exit."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def view(arguments: Arguments) -> int:
     """Opens the window, or works without one. Raises `CommandError`."""
+    if arguments.doctor:
+        return _doctor(arguments)
     size = _check(arguments)
     if arguments.follow is not None:
         _check_follow(arguments, arguments.follow)
@@ -139,6 +143,15 @@ def _check_follow(arguments: Arguments, run: Path) -> None:
         raise CommandError(f"{run}: expected a run's checkpoint or its folder, there is no folder {run.parent}")
     if not has_display():
         raise CommandError("--follow needs a window, and there is no display; without --follow a still can be rendered")
+
+
+def _doctor(arguments: Arguments) -> int:
+    """Raises `UsageError` where it is asked for anything else, too."""
+    if arguments != Arguments(doctor=True):
+        raise UsageError("--doctor goes alone")
+    from .doctor import run_doctor
+
+    return run_doctor()
 
 
 def _refuse_headless_flags(arguments: Arguments) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..renderer.cliutil import camera_json
+from ..renderer.interop import DevicePaths
 from ..renderer.pngmeta import save_png
 from ..renderer.resolve import Legend, ResolveSettings, depth_range, legend
 from ..renderer.scheduler import Snapshot, View
@@ -21,8 +22,8 @@ from .wires import Wires
 class Picture:
     """Needs a current GL context."""
 
-    def __init__(self) -> None:
-        self.texture, self.wires = SceneTexture(), Wires()
+    def __init__(self, paths: DevicePaths | None = None) -> None:
+        self.texture, self.wires = SceneTexture(paths), Wires()
         self.scene: LoadedScene | None = None
         self.snapshot: Snapshot | None = None  # of the present scene
         self._next: LoadedScene | None = None  # takes the place of `scene` with its first picture

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.camera import Camera
+from ..renderer.device_picture import allocate
 from ..renderer.frame import Executor, FrameBuffers, RenderRequest, RenderStats
 from .worker import step_back
 
@@ -38,6 +39,9 @@ class BackgroundExecutor:
             self._thread = threading.get_ident()
             step_back()
         return self._executor.render(request, out, cancelled)
+
+    def allocate(self, width: int, height: int) -> FrameBuffers:
+        return allocate(self._executor, width, height)
 
     def fill_normals(self, camera: Camera, out: FrameBuffers, region: tuple[int, int, int, int]) -> None:
         self._executor.fill_normals(camera, out, region)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..renderer.cliutil import say
-from ..renderer.frame import Executor
+from ..renderer.frame import DeviceLost, Executor
 from ..renderer.scheduler import ProgressiveRenderer, Snapshot
 from .notices import Notices
 from .scene import BackgroundExecutor, LoadedScene, Opener
 from .worker import Done, Worker
+
+SAFE = ("cpu", "torch")  # executors that no lost device takes away, the faster first
 
 
 class Session:
@@ -22,11 +25,13 @@ class Session:
         self.renderer = ProgressiveRenderer()
         self.scene: LoadedScene | None = None
         self.executor = executor  # name asked for, "auto" included
+        self.chosen = executor  # the same, but by the person: not what a lost device led to
         self._rendering = executor  # name that the present scene's executor came from
         self.open_error: Exception | None = None  # of the newest checkpoint asked for
         self._opening: tuple[int, Path] = (0, Path())  # job and file, of the newest
         self._again = False  # the newest is a file that is followed
         self._switching = 0  # job of the newest switch of executors
+        self._lost: Executor | None = None  # whose device is gone
         self._sequence = 0  # newest snapshot taken in
         self._failure: Exception | None = None  # of the renderer, already said
         self._state = self.renderer.state
@@ -58,12 +63,14 @@ class Session:
 
     def switch(self, name: str) -> None:
         """Renders the present scene with another executor, as soon as that is ready."""
-        from ..renderer.executors import make_executor
+        self.executor = self.chosen = name
+        self._submit_switch(name)
 
-        self.executor = name
+    def _submit_switch(self, *names: str) -> None:
+        """The first of `names` that can be had."""
         if self.scene is not None:
             model = self.scene.model
-            self._switching = self.worker.submit("switch", lambda: (model, *_background(*make_executor(name, model))))
+            self._switching = self.worker.submit("switch", lambda: (model, *_background(*_first(names, model))))
 
     def poll(self, adopt: Callable[[LoadedScene, bool], None]) -> Snapshot | None:
         """Takes in what was finished; `adopt` gets a newly opened scene, and whether the view is kept. Returns a new
@@ -80,7 +87,9 @@ class Session:
         self._state = self.renderer.state
         if (failure := self.renderer.error) is not self._failure:
             self._failure = failure
-            if failure is not None:
+            if isinstance(failure, DeviceLost):
+                self._go_on_without(failure)
+            elif failure is not None:
                 self.notices.error(f"Rendering failed: {sentence(failure)}")
         snapshot = self.renderer.latest()
         if snapshot is None or snapshot.sequence == self._sequence:
@@ -112,11 +121,22 @@ class Session:
             self.notices.error(sentence(done.error))
             self.executor = self._rendering
         elif self.scene is not None and done.value[0] is self.scene.model and done.serial == self._switching:
+            if self.scene.executor is self._lost:
+                self.executor = done.value[1].name
             self._rendering = self.executor
             self.scene = self.scene.with_executor(*done.value[1:])
             self.renderer.set_executor(self.scene.executor)
         else:  # another scene was opened or another executor asked for since
             done.value[1].close()
+
+    def _go_on_without(self, failure: DeviceLost) -> None:
+        """Takes an executor that needs no device; the last picture stays until the first of that one is there."""
+        if self.scene is None or self.scene.executor is self._lost:  # it fails again with each view until then
+            return
+        self._lost = self.scene.executor
+        self.notices.error(f"Going on with the {SAFE[0]} executor, the device was lost: {sentence(failure)}")
+        self.executor = SAFE[0]  # for scenes that are opened from now on
+        self._submit_switch(*SAFE)
 
     def close(self) -> None:
         """Ends both threads; executors are closed."""
@@ -127,6 +147,19 @@ class Session:
                 say(sentence(done.error))
             elif done.error is None and done.kind in ("open", "switch"):
                 (done.value.executor if done.kind == "open" else done.value[1]).close()
+
+
+def _first(names: tuple[str, ...], model: Any) -> tuple[Executor, str]:
+    """`make_executor` of the first name that works. Raises `ExecutorUnavailable`."""
+    from ..renderer.executors import ExecutorUnavailable, make_executor
+
+    refusals = []
+    for name in names:
+        try:
+            return make_executor(name, model)
+        except ExecutorUnavailable as error:
+            refusals.append(str(error))
+    raise ExecutorUnavailable("; ".join(refusals))
 
 
 def _background(executor: Executor, reason: str) -> tuple[BackgroundExecutor, str]:

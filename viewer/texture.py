@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from ..renderer import colormaps
 from ..renderer.frame import CHANNELS, FrameBuffers
+from ..renderer.interop import DevicePaths, Layout, PathStatus
+from ..renderer.interop_cuda import gl_formats
 from ..renderer.resolve import TEXTURES, ResolveSettings, shader_sources, uniforms
 from .window import read_framebuffer
 
@@ -100,17 +102,21 @@ NATIVE_MAIN = """void main() {
 
 
 class SceneTexture:
-    """Textures of one picture and the programs that draw them. Needs a current context, as everything here does."""
+    """Textures of one picture and the programs that draw them. Needs a current context, as everything here does.
 
-    def __init__(self) -> None:
+    Owns `paths`, by which pictures in a device's memory get here; without them everything comes over the host.
+    """
+
+    def __init__(self, paths: DevicePaths | None = None) -> None:
         from OpenGL import GL
 
+        self.paths = paths or DevicePaths(None, "CUDA was not asked for")
         self.vertices = GL.glGenVertexArrays(1)  # a core profile draws nothing without one, even without attributes
         names = (*CHANNELS, "lut")
         self.units = {name: unit for unit, name in enumerate(names)}
         self.textures = {name: int(texture) for name, texture in zip(names, GL.glGenTextures(len(names)), strict=True)}
         self._programs: dict[tuple[int, bool], _Program] = {}
-        self._sizes: dict[str, tuple[int, ...]] = {}
+        self._layouts: dict[str, Layout] = {}  # of the textures' storage
         self._fresh: set[str] = set()  # channels of `buffers` that are uploaded
         self.buffers: FrameBuffers | None = None
         self._target, self._target_color = GL.glGenFramebuffers(1), GL.glGenRenderbuffers(1)
@@ -135,8 +141,21 @@ class SceneTexture:
             return
         for name in channels:
             if name not in self._fresh:
-                self._upload(name, getattr(self.buffers, name))
+                self._fill(name, self.buffers)
                 self._fresh.add(name)
+
+    @property
+    def path(self) -> PathStatus:
+        """How the present picture came here, and why not faster."""
+        return self.paths.status(self.buffers.device if self.buffers is not None else None)
+
+    def _fill(self, name: str, buffers: FrameBuffers) -> None:
+        """One channel into its texture, from the device if there is a path."""
+        if buffers.device is not None and self.paths.possible:
+            self._allocate(name, Layout.of_channel(name, buffers.device))
+            if self.paths.write(self.textures[name], name, buffers.device):
+                return
+        self._upload(name, getattr(buffers, name))
 
     def resolve(self, settings: ResolveSettings) -> int:
         """Draws the present picture at its own size into a texture, if that does not hold it yet.
@@ -188,7 +207,7 @@ class SceneTexture:
 
         for name, unit in self.units.items():
             GL.glActiveTexture(int(GL.GL_TEXTURE0) + unit)
-            GL.glBindTexture(GL.GL_TEXTURE_2D, self.textures[name] if name in self._sizes else 0)
+            GL.glBindTexture(GL.GL_TEXTURE_2D, self.textures[name] if name in self._layouts else 0)
         GL.glActiveTexture(GL.GL_TEXTURE0)
 
     def read(self, settings: ResolveSettings) -> NDArray[np.uint8]:
@@ -228,44 +247,49 @@ class SceneTexture:
         color = GL.GL_COLOR_ATTACHMENT0
         GL.glFramebufferRenderbuffer(GL.GL_FRAMEBUFFER, color, GL.GL_RENDERBUFFER, self._target_color)
 
-    def _upload(self, name: str, image: NDArray) -> None:
+    def _allocate(self, name: str, layout: Layout) -> None:
+        """Storage for a texture and its unit bound, unless the one it has is right."""
         from OpenGL import GL
 
-        if image.dtype == np.int32:
-            internal, layout, kind = GL.GL_R32I, GL.GL_RED_INTEGER, GL.GL_INT
-        else:
-            internal, layout = _FORMATS[1 if image.ndim == 2 else image.shape[2]]
-            internal, layout, kind = getattr(GL, internal), getattr(GL, layout), GL.GL_FLOAT
-        image = np.ascontiguousarray(image)
-        height, width = image.shape[:2]
         GL.glActiveTexture(int(GL.GL_TEXTURE0) + self.units[name])
         GL.glBindTexture(GL.GL_TEXTURE_2D, self.textures[name])
+        if self._layouts.get(name) == layout:
+            return
+        self.paths.forget(self.textures[name])
+        internal, outside, kind = gl_formats(layout)
+        GL.glBindBuffer(GL.GL_PIXEL_UNPACK_BUFFER, 0)
+        GL.glTexImage2D(GL.GL_TEXTURE_2D, 0, internal, layout.width, layout.height, 0, outside, kind, None)
+        for parameter in (GL.GL_TEXTURE_MIN_FILTER, GL.GL_TEXTURE_MAG_FILTER):
+            GL.glTexParameteri(GL.GL_TEXTURE_2D, parameter, GL.GL_NEAREST)
+        for parameter in (GL.GL_TEXTURE_WRAP_S, GL.GL_TEXTURE_WRAP_T):
+            GL.glTexParameteri(GL.GL_TEXTURE_2D, parameter, GL.GL_CLAMP_TO_EDGE)
+        GL.glTexParameteri(GL.GL_TEXTURE_2D, GL.GL_TEXTURE_MAX_LEVEL, 0)  # whole without mipmaps, for CUDA too
+        self._layouts[name] = layout
+
+    def _upload(self, name: str, image: NDArray) -> None:
+        """From host memory."""
+        from OpenGL import GL
+
+        image = np.ascontiguousarray(image)
+        layout = Layout.of(image)
+        self._allocate(name, layout)
+        _, outside, kind = gl_formats(layout)
         GL.glBindBuffer(GL.GL_PIXEL_UNPACK_BUFFER, 0)
         GL.glPixelStorei(GL.GL_UNPACK_ALIGNMENT, 4)
         data = image.ctypes.data_as(ctypes.c_void_p)
-        if self._sizes.get(name) == image.shape:
-            GL.glTexSubImage2D(GL.GL_TEXTURE_2D, 0, 0, 0, width, height, layout, kind, data)
-        else:
-            GL.glTexImage2D(GL.GL_TEXTURE_2D, 0, internal, width, height, 0, layout, kind, data)
-            for parameter in (GL.GL_TEXTURE_MIN_FILTER, GL.GL_TEXTURE_MAG_FILTER):
-                GL.glTexParameteri(GL.GL_TEXTURE_2D, parameter, GL.GL_NEAREST)
-            for parameter in (GL.GL_TEXTURE_WRAP_S, GL.GL_TEXTURE_WRAP_T):
-                GL.glTexParameteri(GL.GL_TEXTURE_2D, parameter, GL.GL_CLAMP_TO_EDGE)
-            self._sizes[name] = image.shape
+        GL.glTexSubImage2D(GL.GL_TEXTURE_2D, 0, 0, 0, layout.width, layout.height, outside, kind, data)
         GL.glActiveTexture(GL.GL_TEXTURE0)
 
     def close(self) -> None:
         from OpenGL import GL
 
+        self.paths.close()
         GL.glDeleteTextures(list(self.textures.values()))
         GL.glDeleteFramebuffers(1, [self._target])
         GL.glDeleteRenderbuffers(1, [self._target_color])
         GL.glDeleteVertexArrays(1, [self.vertices])
         for program in self._programs.values():
             GL.glDeleteProgram(program.number)
-
-
-_FORMATS = {1: ("GL_R32F", "GL_RED"), 3: ("GL_RGB32F", "GL_RGB"), 4: ("GL_RGBA32F", "GL_RGBA")}
 
 
 def _text(log: bytes | str) -> str:

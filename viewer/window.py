@@ -46,9 +46,9 @@ def import_toolkit() -> tuple[Any, Any]:
 class Window:
     """A GLFW window with an ImGui context. Use it as a context manager: leaving it gives everything back."""
 
-    def __init__(self, width: int, height: int, title: str, headless: bool = False) -> None:
+    def __init__(self, width: int, height: int, title: str, headless: bool = False, visible: bool = True) -> None:
         self.imgui, self.glfw = import_toolkit()
-        self.headless = headless
+        self.headless, self._visible = headless, visible
         self.activity = SETTLE_FRAMES  # frames that still have to be drawn
         self.dropped: list[Path] = []
         self.framebuffer_size = (0, 0)  # px; kept by a callback, since asking costs a round trip to the X server
@@ -72,6 +72,7 @@ class Window:
             glfw.OPENGL_PROFILE: glfw.OPENGL_CORE_PROFILE,
             glfw.OPENGL_FORWARD_COMPAT: True,
             glfw.SCALE_TO_MONITOR: not self.headless,
+            glfw.VISIBLE: self._visible,
         }
         if sys.platform.startswith("linux"):
             hints[glfw.CONTEXT_CREATION_API] = glfw.EGL_CONTEXT_API

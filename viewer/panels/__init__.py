@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ...renderer.interop import PathStatus
 from ..monitor import Monitor
 from ..scene import LoadedScene
 from ..state import ViewerState
@@ -25,6 +26,7 @@ class Context:
     bookmarks: frozenset[int] = frozenset()  # slots of this scene that hold a pose
     loading: str = ""  # name of the file being opened
     following: str = ""  # what is followed and how old it is; empty: nothing
+    path: PathStatus | None = None  # of the present picture
 
 
 def all_panels() -> dict[str, Callable[[Context], None]]:

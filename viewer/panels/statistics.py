@@ -1,4 +1,4 @@
-"""The statistics panel: frame times, stages, the executor in use and why, the scheduler's state."""
+"""The statistics panel: frame times, stages, executor and path to the screen with reasons, the scheduler's state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def draw(context: Context) -> None:
     _plot(context)
     widgets.fact("Window", f"{monitor.window_ms:.1f} ms a frame", "The window thread's own work")
     if scene is not None:
-        widgets.fact("Executor", scene.executor.name, scene.reason)
+        widgets.copyable("stats_executor", "Executor", scene.executor.name, scene.reason)
+        if context.path is not None and monitor.snapshot is not None:
+            widgets.copyable("stats_path", "To the screen", context.path.name, context.path.reason)
     widgets.fact("Renderer", monitor.progress(context.state.max_frames))
     snapshot = monitor.snapshot
     if snapshot is not None:
@@ -29,6 +31,8 @@ def draw(context: Context) -> None:
             widgets.fact("Samples/s", widgets.count(snapshot.stats.samples / snapshot.stats.seconds))
     if scene is not None:
         widgets.note(f"Executor {scene.reason}")
+        if context.path is not None and monitor.snapshot is not None:
+            widgets.note(f"To the screen by {context.path.name}: {context.path.reason}")
     if snapshot is not None and snapshot.stats.stages:
         _stages(snapshot.stats.stages)
 

@@ -141,8 +141,8 @@ def heading(text: str) -> None:
     imgui.separator_text(text)
 
 
-def fact(label: str, value: str, tip: str = "") -> None:
-    """A row that only tells: a label and a value, cut with an ellipsis where the panel is too narrow."""
+def _fact(label: str, value: str) -> str:
+    """Starts a row that tells something: the label, the cursor at the value's place. Returns what fits of the value."""
     from imgui_bundle import imgui
 
     width = imgui.get_content_region_avail().x
@@ -150,10 +150,28 @@ def fact(label: str, value: str, tip: str = "") -> None:
     imgui.text_colored(theme.rgba(theme.MUTED), label)
     imgui.same_line(start + width * LABEL_SHARE)
     room = imgui.get_content_region_avail().x
-    shown = shortened(value, lambda line: imgui.calc_text_size(line).x <= room)
+    return shortened(value, lambda line: imgui.calc_text_size(line).x <= room)
+
+
+def fact(label: str, value: str, tip: str = "") -> None:
+    """A row that only tells: a label and a value, cut with an ellipsis where the panel is too narrow."""
+    from imgui_bundle import imgui
+
+    shown = _fact(label, value)
     imgui.text(shown)
     if (tip or shown != value) and imgui.is_item_hovered():
         imgui.set_tooltip(tip or value)
+
+
+def copyable(widget: str, label: str, value: str, reason: str) -> None:
+    """A `fact` with its reason; a click copies both, for whoever asks why."""
+    from imgui_bundle import imgui
+
+    REGISTRY[widget] = "copyable"
+    if imgui.selectable(f"{_fact(label, value)}###{widget}", False)[0]:
+        imgui.set_clipboard_text(f"{value}: {reason}")
+    if imgui.is_item_hovered():
+        imgui.set_tooltip(f"{reason}\n(a click copies it)")
 
 
 def note(text: str) -> None:
