@@ -131,7 +131,7 @@ class Train:
     """How the processes that torchrun started share the work: replicas, or subtrees of their own (docs/using.md)."""
     subtree_level: Annotated[int | None, arg(metavar="N")] = None
     """With --parallel subtree, the level of the subtrees' roots. Default: the first with a node for each process."""
-    shared_fraction: Annotated[float, arg(metavar="F")] = 0.5
+    shared_fraction: Annotated[float, arg(metavar="F")] = 0.6
     """With --parallel subtree, the share of the run in which all train the levels above together."""
 
     def settings(self) -> tuple[InfNeRFConfig, TrainerConfig]:

@@ -27,6 +27,7 @@ class TrainerConfig:
     octree_growth_schedule: tuple[float, ...] | None = None  # fractions of the run; None: growth only without points
     octree_prune_schedule: tuple[float, ...] | None = None  # fractions of the run up to 0.8; None: 0.3 and 0.6
     adam: AdamConfig = field(default_factory=AdamConfig)
+    long_steps_share: float = 0.6  # of the run, from its start: rays in steps twice as long, so twice as many of them
     tied_share: float = 0.5  # of the run, from its start: all nodes' MLPs step alike (training/optimizer.py)
     losses: LossConfig = field(default_factory=LossConfig)
     final_rate: float = 0.03  # of the initial learning rates, reached exponentially

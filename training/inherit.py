@@ -28,7 +28,7 @@ POINTS, ROUNDS = 8192, 4  # of a child's linear fit
 NODES_AT_ONCE = 4  # in it
 CANDIDATES, PLACES = 1 << 17, 1 << 15  # of a child, for Adam: places drawn, and kept by their opacity
 EMPTY_SHARE = 0.05  # opacity that empty places count as
-DISTILL_STEPS, DISTILL_SAMPLES = 200, 1 << 17
+DISTILL_STEPS, DISTILL_SAMPLES, DISTILL_RATE = 200, 1 << 17, 1e-2
 
 
 def inherit(model: InfNeRF, nodes: Tensor, generator: torch.Generator) -> None:
@@ -40,7 +40,7 @@ def inherit(model: InfNeRF, nodes: Tensor, generator: torch.Generator) -> None:
         return
     _copy_features(model, nodes, generator)
     sampling, _ = make_sampling(model)
-    adam = NodeAdam(model, AdamConfig(), sampling.kernels)
+    adam = NodeAdam(model, AdamConfig(table_rate=DISTILL_RATE), sampling.kernels)
     which, local, wanted, directions = _places(model, nodes, sampling, generator)
     gsd = model.gsd(model.octree.level.long()[nodes]).float()[which]
     for step in range(DISTILL_STEPS):

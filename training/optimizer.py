@@ -25,7 +25,7 @@ from ..renderer.kernels import AdamStruct, Kernels, pointer, run_parallel
 class AdamConfig:
     """Rates and decays of Adam (Kingma & Ba 2015, algorithm 1)."""
 
-    table_rate: float = 1e-2
+    table_rate: float = 2e-2
     mlp_rate: float = 2e-3
     level_rate: float = 1.0  # factor on both rates per octree level below the root
     decay_mean: float = 0.9  # beta_1

@@ -34,7 +34,7 @@ from .width import copy_mlps
 TILES, TILE_PIXELS = 64, 8  # of an image: at most along its edge; at least along a tile's
 LEAST_LIGHT = 0.03  # share of a tile's light that must come from a rank's subtrees for the rank to look at it
 OPAQUE = 0.5  # opacity from which the top levels are believed about what a tile shows
-CLAMPED_WEIGHT = 0.1  # of a ray that asks for finer levels than stage 1 has, in its loss
+CLAMPED_WEIGHT = 0.005  # of a ray that asks for finer levels than stage 1 has, in its loss
 TRIES = 8  # batches drawn in search of a ray with a sample in the rank's own nodes
 
 

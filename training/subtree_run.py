@@ -30,7 +30,7 @@ from .subtree import SubtreePlan, SubtreeTrainer, TopTrainer, plan_subtrees, see
 from .team import LostRank, Team
 from .trainer import Trainer, has_points, plan_tree, scene_of
 
-SHARED_FRACTION = 0.5
+SHARED_FRACTION = 0.6
 STAGES = ("shared levels", "hand-over", "subtrees", "hand-in")  # under which exchanged bytes are booked
 
 

@@ -42,7 +42,8 @@ from .shards import Shard, own_images, ray_seed
 from .team import Team
 
 MIN_COVERAGE = 0.999  # of opaque pixels must see points' cells for points to restrict occupancy
-FINER_SHARE, FINER_LEVELS = 0.3, 4.0  # of rays; levels: see `Trainer.finer`
+FINER_SHARE, FINER_LEVELS = 0.1, 4.0  # of rays; levels: see `Trainer.finer`
+LONG_STEP = 2.0  # times a step of rendering, in the first part of a run
 REFRESH_EVERY = 16  # steps between occupancy refreshes
 REFRESH_PARTS = 4  # a refresh measures this part of the nodes, ...
 REFRESH_NODES = 32  # ... at most so many, so that its cost does not grow with the tree
@@ -118,6 +119,7 @@ class Trainer:
         self.use = Use(model.octree.n_nodes)
         self.prunes = list(prune_schedule(config.octree_prune_schedule))
         self.steps_done = 0
+        self.fraction = 0.0  # of the run, at the step that is being taken
         self.n_rays = 512
         points = has_points(train_set)
         self.prior = self.use_points() if points else "no points: the tree grows where the images ask for it"
@@ -227,14 +229,18 @@ class Trainer:
         return min(1.0, (self.steps_done + 1) / WARM_UP) * self.config.final_rate**fraction
 
     def draw(self) -> tuple[RayBatch, PackedSamples]:
-        """The rays of a step, each with the cone that it is rendered with, and their samples, jittered by the step."""
+        """The rays of a step, each with the cone that it is rendered with, and their samples, jittered by the step.
+
+        While there is still fog where surfaces will be, steps twice as long see it as well.
+        """
         n = self.n_rays
         if self.team.size > 1:  # other rays on every rank, and nothing of them to be saved for resuming
             self.generator.manual_seed(ray_seed(self.config.seed, self.team.rank, self.steps_done))
         batch = self.shard.renumbered(self.pyramid.draw_mixed(n, self.generator))
         counters = torch.randint(1 << 31, (n,), generator=self.generator)
         batch = replace(batch, cones=batch.cones * self.finer(n))
-        settings = MarchSettings(frame=self.steps_done + 1)
+        step_scale = LONG_STEP if self.fraction < self.config.long_steps_share else 1.0
+        settings = MarchSettings(frame=self.steps_done + 1, step_scale=step_scale)
         samples = self.sampling.march(
             self.model.to_local(batch.rays_o), batch.rays_d, batch.cones, counters, settings, MAX_SAMPLES_PER_RAY
         )
@@ -271,6 +277,7 @@ class Trainer:
         """One optimiser step, at `fraction` of the whole run; None: as far as the config's `steps` or `minutes` are."""
         if fraction is None:
             fraction = self.config.fraction(self.steps_done, self.seconds)
+        self.fraction = fraction
         batch, samples = self.draw()
         inputs = self.render(batch, samples)
         loss, parts = total_loss(inputs, self.config.losses)
