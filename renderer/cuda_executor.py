@@ -12,9 +12,12 @@ import numpy as np
 from ..models.camera import Camera
 from ..models.infnerf import InfNeRF
 from .cpu_executor import view_struct
+from .cuda_pictures import PicturePool
+from .device_picture import preferred_device
 from .frame import CHANNELS, FrameBuffers, RenderRequest, RenderStats
 from .gpu_buffers import IMAGE_WORDS, DeviceBuffers, DeviceScene
 from .gpu_driver import GpuDriver, gpu_problem
+from .gpu_errors import GpuMemoryError
 from .gpu_frame import WaveFrame
 
 Region = tuple[int, int, int, int]
@@ -48,9 +51,11 @@ class CudaExecutor:
 
     name = "cuda"
 
-    def __init__(self, model: InfNeRF, device: int = 0, driver: GpuDriver | None = None) -> None:
+    def __init__(self, model: InfNeRF, device: int | None = None, driver: GpuDriver | None = None) -> None:
+        """`device`: CUDA ordinal; None: the one that draws the window, where there is one."""
         self.model = model
-        self.driver = driver if driver is not None else GpuDriver(device=device)
+        self.driver = driver if driver is not None else GpuDriver(device=device or preferred_device() or 0)
+        self._pictures: PicturePool | None = None
         self.frame = WaveFrame(self.driver, DeviceScene(self.driver, model))
         self._staging = np.empty(0, np.uint8)
 
@@ -59,6 +64,14 @@ class CudaExecutor:
         if not isinstance(model, InfNeRF):
             return f"the cuda executor renders InfNeRF models, not {type(model).__name__}"
         return gpu_problem()
+
+    def allocate(self, width: int, height: int) -> FrameBuffers:
+        """Buffers that `render` leaves on the device; on the host where the device has no room for them."""
+        try:
+            self._pictures = self._pictures or PicturePool(self.driver)
+            return self._pictures.allocate(width, height)
+        except GpuMemoryError:
+            return FrameBuffers.allocate(width, height)
 
     def render(
         self, request: RenderRequest, out: FrameBuffers, cancelled: Callable[[], bool] = lambda: False
@@ -75,7 +88,10 @@ class CudaExecutor:
         buffers = self.frame.reserve(0)
         area = (region[2] - region[0]) * (region[3] - region[1])
         if area:
-            channels, counts = self._stage(buffers, CHANNELS, out, region)
+            stays = out.device is not None and self._pictures is not None
+            if stays:
+                self._pictures.fill(out.device, buffers.image, region)
+            channels, counts = self._stage(buffers, () if stays else CHANNELS, out, region)
             if not self.driver.wait(self.driver.record(), cancelled):
                 return stats
             _unstage(channels, out, region)
@@ -116,7 +132,9 @@ class CudaExecutor:
         _unstage(channels, out, region)
 
     def close(self) -> None:
-        """Gives the device's memory back; harmless a second time."""
+        """Gives the device's memory back; harmless a second time. A picture that is still shown keeps its own."""
+        if self._pictures is not None:
+            self._pictures.close()
         self.frame.free()
         self.frame.scene.free()
         self._staging = np.empty(0, np.uint8)

@@ -101,6 +101,7 @@ class GpuDriver:
     def __init__(self, cupy: Any = None, device: int = 0) -> None:
         self.cupy = cupy if cupy is not None else import_cupy()
         check_device(self.cupy, device)
+        self.ordinal = device
         with self._translated("opening the device"):
             self._device = self.cupy.cuda.Device(device)
             with self._device:
@@ -161,26 +162,43 @@ class GpuDriver:
         with self._using("setting memory"):
             self.cupy.cuda.runtime.memsetAsync(address, value, n_bytes, self.stream.ptr)
 
+    def new_stream(self) -> Any:
+        """One more stream, for copies that wait for nothing that is being rendered."""
+        with self._using("opening a stream"):
+            return self.cupy.cuda.Stream(non_blocking=True)
+
     def copy_rows(
-        self, to: int, to_pitch: int, source: int, source_pitch: int, width: int, rows: int, to_host: bool
+        self,
+        to: int,
+        to_pitch: int,
+        source: int,
+        source_pitch: int,
+        width: int,
+        rows: int,
+        to_host: bool | None,  # None: from the device to the device
+        stream: Any = None,
     ) -> None:
         """Copies `rows` rows of `width` bytes, on the stream; pitches are bytes from row to row."""
         if rows and width:
             runtime = self.cupy.cuda.runtime
-            kind = runtime.memcpyDeviceToHost if to_host else runtime.memcpyHostToDevice
+            kinds = {
+                True: runtime.memcpyDeviceToHost, False: runtime.memcpyHostToDevice, None: runtime.memcpyDeviceToDevice
+            }  # fmt: skip
             with self._using("copying"):
-                runtime.memcpy2DAsync(to, to_pitch, source, source_pitch, width, rows, kind, self.stream.ptr)
+                runtime.memcpy2DAsync(
+                    to, to_pitch, source, source_pitch, width, rows, kinds[to_host], (stream or self.stream).ptr
+                )
 
     def launch(self, name: str, grid: tuple[int, int], *arguments: Any, options: tuple[str, ...] = ()) -> None:
         """Puts a kernel of `gpu_loader.KERNELS` on the stream. `options`: see `KernelLoader.function`."""
         with self._using(name):
             self._loader.launch(name, grid, arguments, self.stream, options)
 
-    def record(self) -> Any:
+    def record(self, stream: Any = None) -> Any:
         """An event after all that is on the stream so far."""
         with self._using("recording an event"):
             event = self.cupy.cuda.Event(disable_timing=True)
-            event.record(self.stream)
+            event.record(stream or self.stream)
             return event
 
     def finished(self, event: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from . import frame
+
 
 class GpuError(RuntimeError):
     """The GPU refused something; the message is one sentence."""
@@ -15,7 +17,7 @@ class GpuMemoryError(GpuError):
     """Too little memory on the GPU, even for the smallest buffers. Another executor can go on."""
 
 
-class DeviceLost(GpuError):
+class DeviceLost(GpuError, frame.DeviceLost):
     """The GPU no longer answers this process. Nothing on it can be used again: go on with another executor."""
 
 

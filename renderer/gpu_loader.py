@@ -37,6 +37,10 @@ class DevicePointer(int):
     """The address of an array on the device."""
 
 
+class SurfaceObject(DevicePointer):
+    """A cudaSurfaceObject_t: what a kernel writes a texture through."""
+
+
 @dataclass(frozen=True)
 class KernelSpec:
     """An entry point of `cuda/`: its file, its parameters in order, and the threads of a block."""
@@ -51,6 +55,9 @@ class KernelSpec:
 _ROUND = (("scene", SceneStruct), ("wave", WaveStruct), ("round", int))
 _REGION = (("x0", int), ("y0", int), ("x1", int), ("y1", int))
 _SHADE = (("scene", SceneStruct), ("samples", FieldSamplesStruct), ("tiles", DevicePointer), ("n_tiles", DevicePointer))
+_SURFACE = (
+    ("surface", SurfaceObject), ("source", DevicePointer), ("components", int), ("width", int), ("height", int),
+)  # fmt: skip
 
 KERNELS: dict[str, KernelSpec] = {
     "render_frame": KernelSpec(
@@ -68,6 +75,7 @@ KERNELS: dict[str, KernelSpec] = {
     "wave_finish": KernelSpec("wave.cu", _ROUND),
     "shade_tiles": KernelSpec("shade.cu", _SHADE),
     "shade_tiles_mma": KernelSpec("shade_mma.cu", _SHADE, (128, 1), of_model=True),
+    "write_surface": KernelSpec("surface.cu", _SURFACE, (32, 8)),
 }
 
 #: Kernels that shade tiles, the fastest first; all take the same arguments and compute the same, the first with halves.
@@ -96,7 +104,7 @@ def _packed(kernel: str, parameter: str, kind: type, value: Any) -> np.ndarray:
         raise LaunchError(f"{kernel}: {parameter} must be {kind.__name__}, got {type(value).__name__}")
     if issubclass(kind, ctypes.Structure):
         return np.frombuffer(bytes(value), np.dtype((np.void, ctypes.sizeof(kind))))
-    if kind is DevicePointer:
+    if issubclass(kind, DevicePointer):
         return np.array([value], np.uint64)
     if not -(2**31) <= value < 2**31:
         raise LaunchError(f"{kernel}: {parameter} must be an int of 32 bits, got {value}")

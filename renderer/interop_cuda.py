@@ -11,13 +11,9 @@ import ctypes
 import functools
 import importlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from .interop import DevicePaths, InteropError, Layout
-
-BLOCK = (32, 8)  # threads of the kernel that writes a surface
-CUDA_DIR = Path(__file__).resolve().parents[1] / "cuda"
 
 
 def open_paths() -> DevicePaths:
@@ -218,23 +214,21 @@ class CudaGL:
 
 
 @functools.cache
-def _kernel() -> Any:
-    """`write_surface` of cuda/surface.cu; the headers are pasted in, since CuPy's cache does not see them."""
-    import cupy
+def _loader() -> Any:
+    from .gpu_loader import KernelLoader
 
-    header = (CUDA_DIR / "portable.cuh").read_text(encoding="utf-8").replace("#pragma once", "")
-    source = (CUDA_DIR / "surface.cu").read_text(encoding="utf-8").replace('#include "portable.cuh"', header)
-    return cupy.RawKernel(source, "write_surface", ("--std=c++17",))
+    return KernelLoader(importlib.import_module("cupy"))
 
 
 def _launch(device: int, stream: int, surface: int, source: int, layout: Layout) -> None:
-    import cupy
-    import numpy as np
+    from .gpu_loader import KERNELS, DevicePointer, SurfaceObject
 
-    grid = tuple(-(-edge // block) for edge, block in zip((layout.width, layout.height), BLOCK, strict=True))
-    numbers = (np.int32(number) for number in (layout.components, layout.width, layout.height))
-    with cupy.cuda.Device(device), cupy.cuda.ExternalStream(stream, device):
-        _kernel()(grid, BLOCK, (np.uint64(surface), np.uint64(source), *numbers))
+    cupy, threads = importlib.import_module("cupy"), KERNELS["write_surface"].threads
+    width, height = layout.width, layout.height
+    grid = -(-width // threads[0]), -(-height // threads[1])
+    arguments = SurfaceObject(surface), DevicePointer(source), layout.components, width, height
+    with cupy.cuda.Device(device):
+        _loader().launch("write_surface", grid, arguments, cupy.cuda.ExternalStream(stream, device))
 
 
 def _line(error: BaseException) -> str:

@@ -137,7 +137,7 @@ class FakeCupy:
             return self.devices
 
         return SimpleNamespace(
-            CUDARuntimeError=CUDARuntimeError, memcpyHostToDevice=1, memcpyDeviceToHost=2,
+            CUDARuntimeError=CUDARuntimeError, memcpyHostToDevice=1, memcpyDeviceToHost=2, memcpyDeviceToDevice=3,
             driverGetVersion=lambda: self.driver_version, runtimeGetVersion=lambda: 13020, getDeviceCount=count,
             getDeviceProperties=lambda device: {"name": b"Fake GPU"}, memcpy=memcpy, memcpy2DAsync=memcpy_rows,
             memsetAsync=lambda to, value, size, stream: ctypes.memset(to, value, size),

@@ -61,7 +61,7 @@ def test_a_wrong_launch_names_kernel_argument_expected_and_got(name: str, argume
 
 def test_every_entry_point_of_the_table_is_in_its_file_with_its_parameters() -> None:
     names = {f"{name}Struct": name for name in ("Scene", "View", "Buffers", "Wave", "Slice", "FieldSamples")}
-    names |= {"int": "int", "DevicePointer": r"const int \*"}
+    names |= {"int": "int", "DevicePointer": r"const int \*", "SurfaceObject": "u64"}
     for name, spec in KERNELS.items():
         source = (CUDA_DIR / spec.file).read_text()
         if re.search(rf"^KERNEL\({name}, (SCAN_)?THREADS\)", source, re.M):

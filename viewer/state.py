@@ -12,7 +12,7 @@ from ..renderer.frame import MAX_LEVEL
 from .rig import Rig
 
 TINTS = ("none", "level", "gsd")
-EXECUTORS = ("auto", "cpu", "torch")
+EXECUTORS = ("auto", "cuda", "cpu", "torch")
 WIRES = ("off", "in use", "all")
 
 
