@@ -157,6 +157,20 @@ def test_occupancy_marks_what_is_dense_and_its_neighbours(city: Path, tmp_path: 
     assert cells[6:9, 5:8, 4:7].all()
 
 
+def test_growth_waits_until_there_is_something_to_grow_from(city: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load_dataset(city)
+    data.points = None
+    trainer, grown = Trainer(InfNeRF(SMALL), data, config(octree_prune_schedule=())), list[tuple[int, int]]()
+    monkeypatch.setattr(trainer, "grow", lambda: grown.append((trainer.steps_done, len(trainer.growths))))
+    for trainer.steps_done in range(0, 400, 10):  # the schedule is over before half of these are done
+        trainer.keep_schedule(trainer.steps_done / 400)
+    assert [step for step, _ in grown] == [60, 120, 180]
+    assert [left for _, left in grown] == [5, 1, 0]
+    told = Trainer(InfNeRF(SMALL), data, config(octree_growth_schedule=(0.0, 0.01), octree_prune_schedule=()))
+    told.keep_schedule(0.02)
+    assert told.growths == []
+
+
 def test_without_points_the_tree_grows_from_its_root_and_goes_on_learning(city: Path, tmp_path: Path) -> None:
     data = load_dataset(city)
     data.points = None

@@ -20,7 +20,7 @@ from ..renderer.cliutil import whole_file
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-VERSION = 3
+VERSION = 4
 
 
 def resume_path(checkpoint: Path) -> Path:
@@ -94,6 +94,7 @@ def _state(trainer: Trainer) -> dict[str, Any]:
         "appearance": trainer.appearance.state_dict(),
         "votes": trainer.demand.votes,
         "growths": list(trainer.growths),
+        "grown_at": trainer.grown_at,
         "use": trainer.use.state_dict(),
         "prunes": list(trainer.prunes),
         "generator": trainer.generator.get_state(),
@@ -115,6 +116,7 @@ def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.appearance.load_state_dict(state["appearance"])
     trainer.demand.votes = state["votes"]
     trainer.growths = [float(fraction) for fraction in state["growths"]]
+    trainer.grown_at = int(state["grown_at"])
     trainer.use.load_state_dict(state["use"])
     if not trainer.team.leads:  # rank 0 has what all have counted
         for counts in (trainer.demand.votes, trainer.use.asked, trainer.use.trained):

@@ -48,7 +48,8 @@ REFRESH_EVERY = 16  # steps between occupancy refreshes
 REFRESH_PARTS = 4  # a refresh measures this part of the nodes, ...
 REFRESH_NODES = 32  # ... at most so many, so that its cost does not grow with the tree
 VOTE_EVERY = 4  # steps between batches that vote for growth and count use
-GROWTH_WITHOUT_POINTS = (0.02, 0.04, 0.06, 0.09, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4)  # fractions of the run
+GROWTH_WITHOUT_POINTS = (0.02, 0.04, 0.06, 0.09, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4)  # fractions of the run, ...
+GROWTH_STEPS = 60  # ... with at least so many steps before each: children of a parent that knows nothing learn slowly
 WARM_UP = 50  # steps until the learning rate is whole
 
 
@@ -116,6 +117,7 @@ class Trainer:
         self.appearance = Appearance(len(train_set), model.config.appearance_dim)
         self.demand = Demand(model.octree)
         self.growths = list(self._growth_schedule())
+        self.grown_at = 0  # the step of the last growth
         self.use = Use(model.octree.n_nodes)
         self.prunes = list(prune_schedule(config.octree_prune_schedule))
         self.steps_done = 0
@@ -192,8 +194,10 @@ class Trainer:
         if self.prunes and fraction >= self.prunes[0]:  # first, so that growth has the room
             self.prunes.pop(0)
             self.prune()
-        if self.growths and fraction >= self.growths[0]:
-            self.growths.pop(0)
+        patience = GROWTH_STEPS if self.config.octree_growth_schedule is None else 0
+        if self.growths and fraction >= self.growths[0] and self.steps_done - self.grown_at >= patience:
+            self.growths = [later for later in self.growths if later > fraction]  # those missed are one with this
+            self.grown_at = self.steps_done
             self.grow()
 
     def prune(self) -> int:
