@@ -76,7 +76,10 @@ class CudaExecutor:
     def render(
         self, request: RenderRequest, out: FrameBuffers, cancelled: Callable[[], bool] = lambda: False
     ) -> RenderStats:
-        """See `Executor.render`. `out` is written when the whole region is done; `cancelled` is polled meanwhile."""
+        """See `Executor.render`. `out` is written when the whole region is done; `cancelled` is polled meanwhile.
+
+        Buffers of `allocate` are written on the device.
+        """
         began = time.perf_counter()
         _check_size("render", request.camera, out)
         n_nodes = self.model.octree.n_nodes
@@ -88,10 +91,11 @@ class CudaExecutor:
         buffers = self.frame.reserve(0)
         area = (region[2] - region[0]) * (region[3] - region[1])
         if area:
-            stays = out.device is not None and self._pictures is not None
-            if stays:
+            names = CHANNELS
+            if out.device is not None and self._pictures is not None:
                 self._pictures.fill(out.device, buffers.image, region)
-            channels, counts = self._stage(buffers, () if stays else CHANNELS, out, region)
+                names = ()
+            channels, counts = self._stage(buffers, names, out, region)
             if not self.driver.wait(self.driver.record(), cancelled):
                 return stats
             _unstage(channels, out, region)
