@@ -190,7 +190,7 @@ def test_a_model_in_training_is_shown_as_it_is_now(executor: str) -> None:
 def test_what_can_not_be_rendered_is_said(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be read"):
         Renderer.from_checkpoint(tmp_path / "none.pth")
-    with pytest.raises(ExecutorUnavailable, match="one of auto, cpu, torch, got 'gpu'"):
+    with pytest.raises(ExecutorUnavailable, match="one of auto, cuda, cpu, torch, got 'gpu'"):
         Renderer(random_model(0), "gpu")
     lens = replace(view_camera(), distortion=(0.1, 0.0, 0.0, 0.0))
     with pytest.raises(ValueError, match=r"give Camera.pinhole\(\)"):

@@ -13,7 +13,7 @@ from small_runs import SMALL, config, trainer_of
 
 from infnerf.data.dataset import DatasetError
 from infnerf.models.checkpoint import load_checkpoint
-from infnerf.training.resume import restore_state, resume_path, save_state
+from infnerf.training.resume import VERSION, restore_state, resume_path, save_state
 from infnerf.training.run import train
 from infnerf.training.trainer import Trainer
 
@@ -93,5 +93,5 @@ def test_states_that_are_none_are_refused_by_a_sentence(city: Path, tmp_path: Pa
     with pytest.raises(DatasetError, match="found a damaged file"):
         restore_state(trainer, state)
     torch.save({"version": 1}, state)
-    with pytest.raises(DatasetError, match="version 3"):
+    with pytest.raises(DatasetError, match=f"version {VERSION}"):
         restore_state(trainer, state)
