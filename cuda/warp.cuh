@@ -139,4 +139,17 @@ template <bool RELU> DEVICE void as_inputs(const Var<float> (&c)[2][4], Var<u32>
             }
 }
 
+// mma on fragments that lie in memory as lanes hold them, a [4, 32], b [2, 32], c [4, 32] +=: for tests, here and on a GPU.
+DEVICE void mma_of_words(const u32 *a, const u32 *b, float *c) {
+    Var<u32> words[4], weights[2];
+    Var<float> sums[4];
+    EACH_LANE(l) {
+        for (int i = 0; i < 4; i++) words[i][l] = a[i * WARP + l], sums[i][l] = c[i * WARP + l];
+        for (int i = 0; i < 2; i++) weights[i][l] = b[i * WARP + l];
+    }
+    mma(sums, words, weights);
+    EACH_LANE(l)
+        for (int i = 0; i < 4; i++) c[i * WARP + l] = sums[i][l];
+}
+
 }  // namespace infnerf

@@ -13,7 +13,7 @@ from ..models.camera import Camera
 from ..models.infnerf import InfNeRF
 from .cpu_executor import view_struct
 from .cuda_pictures import PicturePool
-from .device_picture import preferred_device
+from .device_picture import INTEGER, preferred_device
 from .frame import CHANNELS, FrameBuffers, RenderRequest, RenderStats
 from .gpu_buffers import IMAGE_WORDS, DeviceBuffers, DeviceScene
 from .gpu_driver import GpuDriver, gpu_problem
@@ -39,7 +39,7 @@ class DeviceFrame:
         """A channel as a CuPy array [H, W] or [H, W, C], without a copy; `torch.from_dlpack` takes it."""
         words = IMAGE_WORDS[name]
         shape = (self.height, self.width, *([words] if words > 1 else []))
-        kind = np.int32 if name == "node" else np.float32
+        kind = np.int32 if name in INTEGER else np.float32
         return self.driver.array(self.addresses[name], shape, kind, self)
 
 

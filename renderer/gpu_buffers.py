@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..models.infnerf import InfNeRF
+from .device_picture import COMPONENTS
+from .frame import CHANNELS
 from .gpu_driver import Arena, GpuDriver
 from .gpu_errors import GpuMemoryError
 from .gpu_loader import DevicePointer
@@ -24,9 +26,7 @@ MAX_RAYS = 1 << 22  # 72 bytes each
 MIN_RAYS = 1 << 12
 SAMPLES_PER_RAY = 4  # 56 bytes each
 
-IMAGE_WORDS = {
-    "color": 4, "depth": 1, "normal": 3, "level": 1, "gsd_ratio": 1, "samples": 1, "node": 1, "clamped": 1,
-}  # fmt: skip
+IMAGE_WORDS = {name: COMPONENTS.get(name, 1) for name in CHANNELS}  # of a pixel
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ a stream of their own (see `Driver`), behind the event that the picture's writer
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -141,7 +142,7 @@ class _Flight:
     event: Any = None
 
 
-class _Path:
+class _Path(ABC):
     """One way from the device into textures: its registrations, one a texture, and its work in flight."""
 
     name: str
@@ -165,12 +166,15 @@ class _Path:
             flight.event = self.driver.record()
         self.after(texture, layout)
 
+    @abstractmethod
     def resource(self, texture: int, layout: Layout) -> Resource:
-        raise NotImplementedError
+        """What is to be registered for a texture."""
 
+    @abstractmethod
     def transfer(self, handle: Any, source: int, layout: Layout, flight: _Flight) -> None:
-        raise NotImplementedError
+        """Puts the copy into the mapped resource on the stream."""
 
+    @abstractmethod
     def after(self, texture: int, layout: Layout) -> None:
         """What is left for GL to do when the resource is its own again."""
 
@@ -208,6 +212,9 @@ class _SurfacePath(_Path):
         surface = self.driver.create_surface(self.driver.array(handle))
         flight.surfaces.append(surface)
         self.driver.write_surface(surface, source, layout)
+
+    def after(self, texture: int, layout: Layout) -> None:
+        """Nothing: the kernel has written the texture itself."""
 
 
 class _PixelBufferPath(_Path):

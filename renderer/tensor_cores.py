@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ..models.config import InfNeRFConfig
 
-MIN_CAPABILITY = (7, 5)  # mma.m16n8k8 on halves; below it the portable kernel shades
 STEP = 16  # inputs of one mma
 
 

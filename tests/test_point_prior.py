@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from random_models import random_model
 
-from infnerf.training.point_prior import FINEST, cells_near_points, voxels_near_points
+from infnerf.training.point_prior import FINEST, cells_in, voxels_near_points
 
 
 def voxel_of(point: list[float]) -> tuple[int, int, int]:
@@ -44,7 +44,7 @@ def test_cells_of_every_level_hold_their_points() -> None:
     generator = torch.Generator().manual_seed(4)
     local = torch.rand(500, 3, generator=generator) * 0.9 + 0.05
     points = local.double() * octree.root_size + octree.corner[0].double()
-    near = cells_near_points(model, points)
+    near = cells_in(model, voxels_near_points(model.to_local(points.double())))
     assert near.shape == (octree.n_nodes, resolution**3)
     for level in range(octree.depth + 1):
         node = octree.find(local, torch.full((len(local),), level))

@@ -11,15 +11,7 @@ using namespace infnerf;
 
 // a [4, 32], b [2, 32], c [4, 32] +=
 extern "C" __global__ void probe_mma(const u32 *a, const u32 *b, float *c) {
-    Var<u32> words[4], weights[2];
-    Var<float> sums[4];
-    EACH_LANE(l) {
-        for (int i = 0; i < 4; i++) words[i][l] = a[i * WARP + l], sums[i][l] = c[i * WARP + l];
-        for (int i = 0; i < 2; i++) weights[i][l] = b[i * WARP + l];
-    }
-    mma(sums, words, weights);
-    EACH_LANE(l)
-        for (int i = 0; i < 4; i++) c[i * WARP + l] = sums[i][l];
+    mma_of_words(a, b, c);
 }
 
 // packed[i] = (low[i], high[i]) as halves; unpacked [n, 2] = those as floats

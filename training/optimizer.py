@@ -113,13 +113,12 @@ class NodeAdam:
     def _step_kernels(self, name: str, rows: tuple[Tensor, ...], nodes: Tensor, rates: Tensor, roots: Tensor) -> None:
         """Passes over what small tables leave unused of their rows, so that padding costs no time."""
         assert self.kernels is not None
-        config, octree, row_size, block = self.config, self.model.octree, rows[0][0].numel(), rows[0][0].numel()
-        used = torch.full((len(nodes),), row_size, dtype=torch.int32)
+        config, shape, row_size = self.config, self.model.config, rows[0][0].numel()
+        block = used = row_size
         if name == "tables":
-            n_features, own = self.model.config.features_per_level, self.model.config.at_level
-            block = n_features * self.model.config.table_size
-            sizes = torch.tensor([n_features * own(level).table_size for level in range(octree.depth + 1)])
-            used = sizes[octree.level.long()[nodes]].int()
+            block = shape.features_per_level * shape.table_size
+            used = shape.features_per_level * self.model.table_sizes(nodes)
+        used = torch.as_tensor(used, dtype=torch.int32).expand(len(nodes)).contiguous()
         decays = config.decay_mean, config.decay_square, config.epsilon
         struct = AdamStruct(*[pointer(array) for array in rows], row_size, block, *decays)
         n, numbers, chunk = len(nodes), nodes.int(), max(1, CHUNK // row_size)

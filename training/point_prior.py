@@ -44,11 +44,6 @@ def _voxel_index(local: Tensor, side: int) -> Tensor:
     return (voxel[:, 2] * side + voxel[:, 1]) * side + voxel[:, 0]
 
 
-def cells_near_points(model: InfNeRF, points: Tensor) -> Tensor:
-    """`cells_in` the `voxels_near_points`. `points` [n, 3] world."""
-    return cells_in(model, voxels_near_points(model.to_local(points.double())))
-
-
 def cells_in(model: InfNeRF, voxels: Tensor) -> Tensor:
     """Occupancy cells of every node that meet `voxels` [side, side, side] (z, y, x) of the root: [n_nodes, cells].
 
