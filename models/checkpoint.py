@@ -20,14 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .backends import FORMATS, TITLES, Format
 from .camera import Camera
-from .capacity import row_numbers, stored_shapes
 from .checks import Refusal, found, keys, mapping, numbers, plain, short
-from .config import LEVEL_FIELDS, InfNeRFConfig
 from .octree import Octree
 
 FORMAT, VERSION = "infnerf", 1
-BACKENDS = ("infnerf", "pynerf", "mipnerf")
 COLOR_SPACES = ("linear", "srgb")
 REQUIRED_KEYS = ("format", "version", "backend", "config", "octree", "field", "scene")
 OPTIONAL_KEYS = ("view", "training")
@@ -40,6 +38,7 @@ _SAFE_GLOBALS = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict"} |
 _UNSAFE_OPCODES = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
 _MAX_PICKLE = 256 << 20  # bytes of the structure without its tensors; a city with 10000 cameras needs about 3 MB
 _CHUNK = 1 << 22  # numbers per step of the finite check
+_BITS = {torch.float16: (torch.int16, 0x7C00), torch.float32: (torch.int32, 0x7F800000)}
 _ALIGNMENT = 64  # bytes; torch.save aligns tensors so, and kernels may count on it
 
 
@@ -49,13 +48,12 @@ class CheckpointError(ValueError):
 
 @dataclass(eq=False)
 class Checkpoint:
-    """A trained scene. `field`: `tables` [N, L, T, F] float16, `mlp` [N, P] float16, `occupancy` [N, W] int32.
-
-    Where levels differ in capacity, `tables` or `mlp` is flat (`models/capacity.py`).
+    """A trained scene. An InfNeRF's `field`: `tables` [N, L, T, F] float16, `mlp` [N, P] float16, `occupancy` [N, W]
+    int32; where levels differ in capacity, `tables` or `mlp` is flat (`models/capacity.py`).
     """
 
-    backend: str
-    config: InfNeRFConfig
+    backend: str  # one of `backends.TITLES`
+    config: Any  # the backend's: an InfNeRFConfig, ...
     octree: Octree
     field: dict[str, Tensor]
     scene: dict[str, Any]  # "up", "unit", "aabb", "cameras", "color_space", "background", and more plain data
@@ -183,16 +181,17 @@ def _validate(values: Any) -> Checkpoint:
         if type(top.get(key)) is not type(expected) or top[key] != expected:
             raise Refusal(f"{key} must be {expected!r}, got {found(top.get(key))}")
     backend = top.get("backend")
-    if not isinstance(backend, str) or backend not in BACKENDS:
-        raise Refusal(f"backend must be one of {', '.join(BACKENDS)}, got {found(backend)}")
-    if backend != "infnerf":
-        raise Refusal(f"backend {backend!r} is not supported yet by this version, expected 'infnerf'")
+    if not isinstance(backend, str) or backend not in TITLES:
+        raise Refusal(f"backend must be one of {', '.join(TITLES)}, got {found(backend)}")
+    if backend not in FORMATS:
+        raise Refusal(f"backend {backend!r} is not supported yet by this version, expected {' or '.join(FORMATS)}")
+    form = FORMATS[backend]
     keys(top, "the file", REQUIRED_KEYS, OPTIONAL_KEYS)
     for key in ("scene", "view", "training"):
         plain(top.get(key), key)
-    config = _config(top["config"])
+    config = _config(top["config"], form)
     octree = _octree(top["octree"])
-    tensors = _field(top["field"], config, octree)
+    tensors = _field(top["field"], config, octree, form)
     training = top.get("training")
     return Checkpoint(
         backend=backend,
@@ -205,13 +204,14 @@ def _validate(values: Any) -> Checkpoint:
     )
 
 
-def _config(value: Any) -> InfNeRFConfig:
+def _config(value: Any, form: Format) -> Any:
     config = mapping(value, "config")
     for key, entry in config.items():
-        if not isinstance(entry, (bool, int, float)) and not (key in LEVEL_FIELDS and type(entry) is list):
-            raise Refusal(f"config.{key[:40]} must be a number or a flag, got {found(entry)}")
+        for item in entry if type(entry) is list else [entry]:
+            if type(item) not in (bool, int, float, str):
+                raise Refusal(f"config.{key[:40]} must be a number, flag, word or list of them, got {found(entry)}")
     try:
-        return InfNeRFConfig.from_dict(config)
+        return form.config(config)
     except ValueError as error:
         raise Refusal(short(error)) from None
 
@@ -227,13 +227,8 @@ def _octree(value: Any) -> Octree:
         raise Refusal(short(error)) from None
 
 
-def _field(value: Any, config: InfNeRFConfig, octree: Octree) -> dict[str, Tensor]:
-    stored, shapes = mapping(value, "field"), stored_shapes(config, octree)
-    expected: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
-        "tables": (shapes["tables"], torch.float16),
-        "mlp": (shapes["mlp"], torch.float16),
-        "occupancy": ((octree.n_nodes, config.occupancy_words), torch.int32),
-    }
+def _field(value: Any, config: Any, octree: Octree, form: Format) -> dict[str, Tensor]:
+    stored, expected = mapping(value, "field"), form.tensors(config, octree)
     keys(stored, "field", tuple(expected))
     tensors: dict[str, Tensor] = {}
     for key, (shape, dtype) in expected.items():
@@ -241,23 +236,23 @@ def _field(value: Any, config: InfNeRFConfig, octree: Octree) -> dict[str, Tenso
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape or tensor.dtype != dtype:
             raise Refusal(f"field.{key} must be a tensor {str(dtype)[6:]} {list(shape)}, got {found(tensor)}")
         tensors[key] = _tensor(tensor, f"field.{key}")
-    for key, sizes in row_numbers(config, octree.depth).items():
-        _check_finite_half(tensors[key], f"field.{key}", octree.level_counts(), sizes)
+    for key, tensor in tensors.items():
+        if dtype := _BITS.get(tensor.dtype):
+            index = _first_not_finite(tensor, *dtype)
+            if index is not None:
+                place = form.place(config, octree, key, index)
+                raise Refusal(f"field.{key} must be finite, got NaN or infinity in {place}")
     return tensors
 
 
-def _check_finite_half(tensor: Tensor, key: str, counts: list[int], sizes: list[int]) -> None:
-    """Refuses NaN and infinity in float16 by its bits (an exponent of all ones): no float copy of a mapped file.
-
-    `counts` nodes on each octree level, of `sizes` numbers each.
-    """
-    bits = tensor.view(torch.int16).reshape(-1)
-    for start in range(0, len(bits), _CHUNK):
-        wrong = (bits[start : start + _CHUNK] & 0x7FFF) >= 0x7C00
+def _first_not_finite(tensor: Tensor, bits: torch.dtype, exponent: int) -> int | None:
+    """Flat index of the first NaN or infinity, told by an `exponent` of all ones: no copy of a mapped file."""
+    numbers = tensor.view(bits).reshape(-1)
+    for start in range(0, len(numbers), _CHUNK):
+        wrong = (numbers[start : start + _CHUNK] & exponent) == exponent
         if wrong.any():
-            ends = np.cumsum(np.repeat(sizes, counts))
-            node = int(np.searchsorted(ends, start + int(wrong.int().argmax()), "right"))
-            raise Refusal(f"{key} must be finite, got NaN or infinity in node {node}")
+            return start + int(wrong.int().argmax())
+    return None
 
 
 def _scene(value: Any) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any
 
 #: Fields that the first files of format version 1 did not have; their absence means the default.
 LATER_FIELDS = frozenset({"background", "appearance_dim", "level_table_sizes", "level_hidden_dims"})
-LEVEL_FIELDS = ("level_table_sizes", "level_hidden_dims")  # lists, a number for each octree level
 MAX_LEVELS = 32  # of an octree, the root counted: `models.octree.MAX_DEPTH` + 1
 #: Weights of one node's MLPs, in the order of their storage: each matrix input-major [in][out], then its bias.
 MLP_LAYERS = ("density_hidden", "density_out", "color_hidden", "color_out")

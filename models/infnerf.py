@@ -205,6 +205,11 @@ class InfNeRF(nn.Module):
         return cls.from_checkpoint(load_checkpoint(path))
 
     @property
+    def learns(self) -> bool:
+        """Whether it has parameters of its own that may change from one look to the next."""
+        return self.tables.requires_grad
+
+    @property
     def n_parameters(self) -> int:
         return sum(n * size for n, size in zip(self.octree.level_counts(), self.level_parameters, strict=True))
 

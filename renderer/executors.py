@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..models.infnerf import InfNeRF
+from ..models.backends import Model
 from .cpu_executor import CpuExecutor
 from .cuda_executor import CudaExecutor
 from .frame import Executor
@@ -18,7 +18,7 @@ class ExecutorUnavailable(RuntimeError):
     """The executor asked for can't render this model on this machine; the message says why."""
 
 
-def make_executor(name: str, model: InfNeRF) -> tuple[Executor, str]:
+def make_executor(name: str, model: Model) -> tuple[Executor, str]:
     """An executor for `model`, and one sentence that says which and why. Raises `ExecutorUnavailable`."""
     if name not in NAMES:
         raise ExecutorUnavailable(f"executor must be one of {', '.join(NAMES)}, got {name!r}")

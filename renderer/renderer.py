@@ -17,8 +17,8 @@ from .accumulate import render_accumulated
 from .frame import FrameBuffers, RenderRequest, RenderStats
 
 if TYPE_CHECKING:
+    from ..models.backends import Model
     from ..models.checkpoint import Checkpoint
-    from ..models.infnerf import InfNeRF
     from .resolve import SceneModel
     from .video import VideoWriter
 
@@ -82,7 +82,7 @@ class Renderer:
 
     def __init__(
         self,
-        model: InfNeRF,
+        model: Model,
         executor: str = "auto",  # one of executors.NAMES
         start: dict[str, Any] | None = None,  # where a viewer starts: a checkpoint's `view`
     ) -> None:
@@ -102,11 +102,11 @@ class Renderer:
 
         Raises `CheckpointError` for a file that is none, `ExecutorUnavailable` if `executor` can't render it here.
         """
+        from ..models.backends import model_of
         from ..models.checkpoint import Checkpoint, load_checkpoint
-        from ..models.infnerf import InfNeRF
 
         read = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
-        return cls(InfNeRF.from_checkpoint(read), executor, read.view)
+        return cls(model_of(read), executor, read.view)
 
     def __enter__(self) -> Renderer:
         return self
@@ -135,7 +135,7 @@ class Renderer:
     ) -> RenderedImage:
         """All channels of one view, in one pass. Raises `ValueError` for a camera with a lens (render its
         `pinhole()`), for `samples` below 1 and for a bias beyond 16 levels."""
-        if self.model.tables.requires_grad:  # it may have learnt since: executors keep copies
+        if self.model.learns:  # it may have learnt since: executors keep copies
             from .executors import make_executor
 
             self.executor.close()

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.config import InfNeRFConfig
 from ..models.octree import Octree
 from . import colormaps
 from .colormaps import lookup, srgb_decode
 from .frame import FrameBuffers
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VIEW_MODES = ("rgb", "depth", "normal", "alpha", "level", "gsd", "samples", "node")
 TINTED_MODES = ("level", "gsd")  # may be blended over rgb
@@ -37,14 +39,13 @@ _SNAP = 1 / 512  # px: texture coordinates this near to a pixel's centre are mea
 
 
 class SceneModel(Protocol):
-    """What the ranges and legends need of a model; a `Checkpoint` and an `InfNeRF` both have it."""
+    """What the ranges and legends need of a model."""
 
     @property
     def octree(self) -> Octree: ...
     @property
-    def config(self) -> InfNeRFConfig: ...
-    @property
     def scene(self) -> dict[str, Any]: ...
+    def gsd(self, level: Tensor | int) -> Tensor: ...
 
 
 @dataclass
@@ -229,10 +230,9 @@ def legend(settings: ResolveSettings, model: SceneModel) -> Legend:
         ticks = [(at, format_length(2 ** (low + at * (high - low)), unit)) for at in stops.tolist()]
         return Legend("depth", (), colormaps.to_bytes(lookup("sequential", 1 - ramp)), tuple(ticks))
     if settings.mode == "level":
-        finest = model.octree.root_size / model.config.resolution
         first, last = settings.level_range
         levels = [
-            LegendEntry(f"{level}: {format_length(finest / 2**level, unit)}/px", colormaps.level_color(level))
+            LegendEntry(f"{level}: {format_length(float(model.gsd(level)), unit)}/px", colormaps.level_color(level))
             for level in range(first, last + 1)
         ]
         return Legend("level: ground sampling distance", (*levels, clamped))

@@ -170,9 +170,8 @@ class AnalyticOpener:
         self.opened.append((path, executor))
         if "bad" in path.name:
             raise ValueError(f"{path}: expected a checkpoint (a zip written by torch.save), got 12 bytes")
-        model = SimpleNamespace(
-            octree=make_octree(self.depth), config=SimpleNamespace(resolution=RESOLUTION), scene=SCENE
-        )
+        octree = make_octree(self.depth)
+        model = SimpleNamespace(octree=octree, gsd=lambda level: octree.root_size / 2**level / RESOLUTION, scene=SCENE)
         reason = f"analytic: made for tests, asked for {executor}"
         return LoadedScene(
             path,

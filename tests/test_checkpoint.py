@@ -146,7 +146,7 @@ SPOILED = {
     "pynerf": (spoil("backend", "pynerf"), "'pynerf' is not supported yet by this version"),
     "mipnerf": (spoil("backend", "mipnerf"), "'mipnerf' is not supported yet by this version"),
     "config type": (spoil("config", [1]), "config must be a dict"),
-    "config value": (spoil("config.table_size", "many"), "config.table_size must be a number or a flag, got 'many'"),
+    "config value": (spoil("config.table_size", "many"), "config.table_size must be a whole number from 64"),
     "config range": (spoil("config.table_size", 100000), "config.table_size must be a power of two, got 100000"),
     "config size 0": (spoil("config.resolution", 0), "config.resolution must be a whole number from 2"),
     "config missing": (spoil("config", without("hidden_dim")), "config lacks hidden_dim"),

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from infnerf.models.config import InfNeRFConfig
 from infnerf.models.octree import Octree
 from infnerf.renderer import colormaps
 from infnerf.renderer.frame import FrameBuffers
@@ -82,7 +81,7 @@ def scene_model(depth: int = 2) -> SimpleNamespace:
         "color_space": "linear",
         "background": [0.1, 0.2, 0.3],
     }
-    return SimpleNamespace(octree=octree, config=InfNeRFConfig(), scene=scene)
+    return SimpleNamespace(octree=octree, gsd=lambda level: octree.size(torch.as_tensor(level)) / 128, scene=scene)
 
 
 def test_rgb_is_encoded_once_over_the_background() -> None:

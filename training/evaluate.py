@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from ..data.dataset import Dataset, DatasetError, load_dataset
 from ..data.masks import box_all, coverage
 from ..data.pyramid import box_average, box_camera, check_scales, read_image
+from ..models.backends import Model, load_model
 from ..models.camera import Camera
-from ..models.infnerf import InfNeRF
 from ..renderer.accumulate import render_accumulated
 from ..renderer.bench import commit
 from ..renderer.executors import make_executor
@@ -49,6 +49,7 @@ class _Run:
 
     executor: Executor
     scene: dict[str, Any]
+    node_parameters: NDArray[np.int64]  # [n_nodes]
     samples: int
     lpips: Lpips | None
     pictures: Path | None
@@ -73,17 +74,17 @@ def evaluate(
     Returns plain data: `per_scale` {scale: means over views}; `psnr` (dB), `ssim`, `lpips` and `parameters_used`, the
     means over scales; `per_image` [a dict a view, with its own `per_scale`]; `per_level` {level: `pixels`, `share`,
     `psnr`, `ssim` of the pixels that the render took from it}; and what was measured how. None stands for a metric
-    that is not at hand (`lpips_why`) or needs a larger image. `parameters_used` is the share of nodes that answered a
-    sample of the frame. Raises `DatasetError`, `CheckpointError`, `ExecutorUnavailable`.
+    that is not at hand (`lpips_why`) or needs a larger image. `parameters_used` is the share of the parameters whose
+    nodes answered a sample of the frame. Raises `DatasetError`, `CheckpointError`, `ExecutorUnavailable`.
     """
-    model = InfNeRF.load(str(checkpoint))
+    model = load_model(checkpoint)
     chosen, reason = make_executor(executor, model)
     dataset, warnings = open_split(data, split, model.scene)
     check_scales(dataset, scales, downscale)
     if pictures is not None:
         check_folder(pictures)
     lpips, why = open_lpips()
-    run = _Run(chosen, model.scene, samples, lpips, pictures)
+    run = _Run(chosen, model.scene, node_parameters(model), samples, lpips, pictures)
     n_views = len(dataset)
     rows = []
     try:
@@ -118,6 +119,11 @@ def evaluate(
         "pictures": run.pictures_written,
         "warnings": warnings,
     }
+
+
+def node_parameters(model: Model) -> NDArray[np.int64]:
+    """Parameters of each node: [n_nodes]."""
+    return np.array(model.level_parameters, np.int64)[model.octree.level.numpy()]
 
 
 def open_split(data: Path | str, split: str, scene: dict[str, Any]) -> tuple[Dataset, list[str]]:
@@ -160,7 +166,7 @@ def _measure(run: _Run, view: View, scales: tuple[int, ...], index: int) -> dict
         pair, buffers, stats = compare_view(run.executor, run.scene, view, i, run.samples)
         run.levels.add(pair, buffers.level, buffers.color[..., 3])
         assert stats.node_samples is not None  # every executor counts
-        used = float((stats.node_samples > 0).mean())
+        used = float(run.node_parameters[stats.node_samples > 0].sum() / run.node_parameters.sum())
         scores = pair.scores(run.lpips).to_dict()
         per_scale[str(scale)] = {**scores, "parameters_used": used, "width": camera.width, "height": camera.height}
         if run.pictures is not None:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.dataset import Dataset, DatasetError
+from ..models.backends import Model, model_of
 from ..models.checkpoint import Checkpoint
-from ..models.infnerf import InfNeRF
 from ..renderer.executors import make_executor
 from ..renderer.frame import Executor
 from .eval_pictures import comparison
@@ -65,7 +65,7 @@ def validate(views: Sequence[View], checkpoint: Checkpoint, pictures: bool = Fal
 
     Raises `DatasetError` if masks leave no pixel of a view.
     """
-    model = InfNeRF.from_checkpoint(checkpoint)
+    model = model_of(checkpoint)
     executor, _ = make_executor("auto", model)
     try:
         pairs = [compare_view(executor, model.scene, view, 0, 1)[0] for view in views]
@@ -76,7 +76,7 @@ def validate(views: Sequence[View], checkpoint: Checkpoint, pictures: bool = Fal
     return Score(psnr(float(squared.mean())), mean_of(pair.scores().ssim for pair in pairs), shown)
 
 
-def _levels(executor: Executor, model: InfNeRF, view: View) -> dict[str, NDArray[np.uint8]]:
+def _levels(executor: Executor, model: Model, view: View) -> dict[str, NDArray[np.uint8]]:
     """Truth, render and error side by side, a picture a level: the tree down to that level and no deeper."""
     shown = {}
     for level in range(model.octree.depth + 1):

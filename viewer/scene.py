@@ -52,7 +52,7 @@ class BackgroundExecutor:
 
 @dataclass(frozen=True, eq=False)
 class LoadedScene:
-    """What is open. `model` has `octree`, `config` and `scene`, as `renderer.resolve.SceneModel` says."""
+    """What is open. `model` has `octree`, `scene` and `gsd`, as `renderer.resolve.SceneModel` says."""
 
     path: Path
     model: Any
@@ -95,9 +95,9 @@ class LoadedScene:
         return self.model.octree.root_size
 
     @property
-    def resolution(self) -> int:
-        """Cells along a node's edge: gsd = size / resolution."""
-        return self.model.config.resolution
+    def level_gsd(self) -> list[float]:
+        """Ground sampling distance of each level, world units."""
+        return self._cached("gsd", lambda: [float(self.model.gsd(level)) for level in range(len(self.level_counts))])
 
     @property
     def unit(self) -> str:
@@ -157,5 +157,6 @@ def open_checkpoint(path: Path, executor: str) -> LoadedScene:
         saved=stat.st_mtime if stat else 0.0,
         level_bytes=renderer.model.level_bytes,
     )
-    _ = scene.level_counts, scene.levels, scene.boxes  # here, so that the window's thread never waits for them
+    # Here, so that the window's thread never waits for them.
+    _ = scene.level_counts, scene.levels, scene.boxes, scene.level_gsd
     return scene

@@ -1,0 +1,109 @@
+"""The models that a checkpoint may hold, by its `backend`: what its file must contain, and what is built from it.
+
+A model of another kind is one more entry of `FORMATS` and one of `model_of`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .capacity import row_numbers, stored_shapes
+from .config import InfNeRFConfig
+from .octree import Octree
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+
+TITLES = {"infnerf": "InfNeRF", "pynerf": "PyNeRF", "mipnerf": "mip-NeRF"}  # as people write them
+#: Of each tensor of a checkpoint's `field`: its shape and type.
+Stored = dict[str, tuple[tuple[int, ...], torch.dtype]]
+
+
+class ModelConfig(Protocol):
+    """Every number that a model needs, validated when made."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers, flags, words and lists of numbers, as a checkpoint stores them."""
+        ...
+
+
+class Model(Protocol):
+    """What rendering and the viewer need of any model; executors know the kinds that they render."""
+
+    @property
+    def octree(self) -> Octree:
+        """Where it lies; a model without levels is a lone root around its scene."""
+        ...
+
+    @property
+    def scene(self) -> dict[str, Any]: ...  # the checkpoint's
+
+    @property
+    def n_parameters(self) -> int: ...
+
+    @property
+    def level_parameters(self) -> list[int]: ...  # of one node, per level
+
+    @property
+    def level_bytes(self) -> list[int]: ...  # of one node in a checkpoint, per level
+
+    @property
+    def learns(self) -> bool: ...  # whether its parameters may have changed since they were last looked at
+
+    def gsd(self, level: Tensor | int) -> Tensor:
+        """Ground sampling distance at a level, world units, float64."""
+        ...
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a backend's checkpoint holds besides what all do."""
+
+    config: Callable[[dict[str, Any]], Any]  # raises `ValueError` with one sentence
+    tensors: Callable[[Any, Octree], Stored]  # of `field`, by config and octree
+    #: Config, octree, tensor, flat index -> where that number is, in words.
+    place: Callable[[Any, Octree, str, int], str]
+
+
+def _infnerf_tensors(config: InfNeRFConfig, octree: Octree) -> Stored:
+    shapes = stored_shapes(config, octree)
+    return {
+        "tables": (shapes["tables"], torch.float16),
+        "mlp": (shapes["mlp"], torch.float16),
+        "occupancy": ((octree.n_nodes, config.occupancy_words), torch.int32),
+    }
+
+
+def _infnerf_place(config: InfNeRFConfig, octree: Octree, key: str, index: int) -> str:
+    first = 0
+    for count, size in zip(octree.level_counts(), row_numbers(config, octree.depth)[key], strict=True):
+        if index < count * size:
+            return f"node {first + index // size}"
+        first, index = first + count, index - count * size
+    raise IndexError(f"{key} has no number {index} behind its last node")
+
+
+FORMATS: dict[str, Format] = {
+    "infnerf": Format(InfNeRFConfig.from_dict, _infnerf_tensors, _infnerf_place),
+}
+
+
+def model_of(checkpoint: Checkpoint) -> Model:
+    """The model of a checkpoint, whichever its backend; its tensors stay mapped to the file where they can."""
+    from .infnerf import InfNeRF
+
+    kinds = {"infnerf": InfNeRF}
+    return kinds[checkpoint.backend].from_checkpoint(checkpoint)
+
+
+def load_model(path: str | os.PathLike[str]) -> Model:
+    """The model of a file. Raises `CheckpointError`."""
+    from .checkpoint import load_checkpoint
+
+    return model_of(load_checkpoint(path))
