@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from ..data.dataset import Dataset, DatasetError, load_dataset
 from ..data.masks import box_all, coverage
 from ..data.pyramid import box_average, box_camera, check_scales, read_image
-from ..models.backends import Model, load_model
+from ..models.backends import Model, model_of
 from ..models.camera import Camera
+from ..models.checkpoint import load_checkpoint
 from ..renderer.accumulate import render_accumulated
 from ..renderer.bench import commit
 from ..renderer.executors import make_executor
@@ -31,6 +32,7 @@ from .metrics import Comparison, LevelErrors, Lpips, compare, mean_of, open_lpip
 EVAL_SCALES = (1, 2, 4, 8)
 SPLITS = ("test", "val", "all")
 METRICS = ("psnr", "ssim", "lpips")
+COSTS = ("parameters_used", "frame_ms")
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,15 @@ def evaluate(
 ) -> dict[str, Any]:
     """Renders every view of a split at every scale, and compares display values.
 
-    Returns plain data: `per_scale` {scale: means over views}; `psnr` (dB), `ssim`, `lpips` and `parameters_used`, the
-    means over scales; `per_image` [a dict a view, with its own `per_scale`]; `per_level` {level: `pixels`, `share`,
-    `psnr`, `ssim` of the pixels that the render took from it}; and what was measured how. None stands for a metric
-    that is not at hand (`lpips_why`) or needs a larger image. `parameters_used` is the share of the parameters whose
-    nodes answered a sample of the frame. Raises `DatasetError`, `CheckpointError`, `ExecutorUnavailable`.
+    Returns plain data: `per_scale` {scale: means over views}; `psnr` (dB), `ssim`, `lpips`, `parameters_used` and
+    `frame_ms` (of one of the `samples` frames), the means over scales; `per_image` [a dict a view, with its own
+    `per_scale`]; `per_level` {level: `pixels`, `share`, `psnr`, `ssim` of the pixels that the render took from it}; and
+    what was measured how. None stands for a metric that is not at hand (`lpips_why`) or needs a larger image.
+    `parameters_used` is the share of the parameters whose nodes answered a sample of the frame. Raises `DatasetError`,
+    `CheckpointError`, `ExecutorUnavailable`.
     """
-    model = load_model(checkpoint)
+    read = load_checkpoint(checkpoint)
+    model = model_of(read)
     chosen, reason = make_executor(executor, model)
     dataset, warnings = open_split(data, split, model.scene)
     check_scales(dataset, scales, downscale)
@@ -107,6 +111,7 @@ def evaluate(
         "no_level": no_level,  # pixels where the render shows the background alone
         "per_image": rows,
         "checkpoint": str(checkpoint),
+        "backend": read.backend,
         "nodes": model.octree.n_nodes,
         "parameters": model.n_parameters,
         "data": str(data),
@@ -168,7 +173,8 @@ def _measure(run: _Run, view: View, scales: tuple[int, ...], index: int) -> dict
         assert stats.node_samples is not None  # every executor counts
         used = float(run.node_parameters[stats.node_samples > 0].sum() / run.node_parameters.sum())
         scores = pair.scores(run.lpips).to_dict()
-        per_scale[str(scale)] = {**scores, "parameters_used": used, "width": camera.width, "height": camera.height}
+        costs = {"parameters_used": used, "frame_ms": 1e3 * stats.seconds / run.samples}
+        per_scale[str(scale)] = {**scores, **costs, "width": camera.width, "height": camera.height}
         if run.pictures is not None:
             save_comparison(run.pictures, index, view.name, scale, pair, per_scale[str(scale)])
             run.pictures_written += 1
@@ -198,7 +204,7 @@ def compare_view(
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, float | None]:
     """Metric -> its mean over rows that have it."""
-    return {key: mean_of(row[key] for row in rows) for key in (*METRICS, "parameters_used")}
+    return {key: mean_of(row[key] for row in rows) for key in (*METRICS, *COSTS)}
 
 
 def shown(rgba: NDArray[np.float32], scene: dict[str, Any]) -> NDArray[np.float32]:
