@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg, subcommand
 
@@ -31,6 +31,7 @@ from .info_cli import Info
 
 if TYPE_CHECKING:
     from ..models.config import InfNeRFConfig
+    from .backends import Backend
     from .config import TrainerConfig
     from .logs import LogConfig
 
@@ -77,12 +78,17 @@ class City:
 
 @dataclass
 class Train:
-    """Build an octree from a data set's points and train it. Ctrl-C keeps a checkpoint that loads."""
+    """Train an InfNeRF (build an octree from a data set's points), or another model. Ctrl-C keeps a checkpoint that
+    loads."""
 
     data: Positional[Path]
     """A capture as InfNeRF, nerfstudio, Blender, Multicam, LLFF or COLMAP lay it out (docs/data.md)."""
     out: Path
     """The checkpoint to write."""
+    backend: Literal["infnerf", "pynerf", "mipnerf"] = "infnerf"
+    """What is trained. Options that name octrees are InfNeRF's."""
+    setting: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=VALUE")] = ()
+    """A number of the model or its training that has no option of its own (docs/training.md). May be repeated."""
     steps: Annotated[int | None, arg(metavar="N")] = None
     """Stop after so many steps."""
     minutes: Annotated[float | None, arg(metavar="M")] = None
@@ -134,7 +140,7 @@ class Train:
     shared_fraction: Annotated[float, arg(metavar="F")] = 0.6
     """With --parallel subtree, the share of the run in which all train the levels above together."""
 
-    def settings(self) -> tuple[InfNeRFConfig, TrainerConfig]:
+    def settings(self) -> tuple[Any, TrainerConfig]:
         """What a run is told. Raises `UsageError` or `CommandError` for arguments that are wrong, before anything is
         read."""
         if self.steps is None and self.minutes is None:
@@ -157,35 +163,64 @@ class Train:
         if not self.data.exists():
             raise CommandError(f"{self.data}: no such folder")
         check_output(self.out)
-        from ..models.config import InfNeRFConfig
-        from .config import TrainerConfig
+        from .backends import BACKENDS
         from .losses import LossConfig
+
+        kind = BACKENDS.get(self.backend)
+        if kind is None:
+            raise UsageError(f"--backend {self.backend} is not supported yet, expected {' or '.join(BACKENDS)}")
+        self._check_options(kind)
+        try:
+            of_model, of_run = kind.parse(self.setting)
+        except ValueError as error:
+            raise UsageError(f"--setting: {error}") from None
+        try:
+            losses = LossConfig.parse(self.loss, rgb_form=self.rgb_loss)
+        except ValueError as error:
+            raise UsageError(f"--loss: {error}") from None
+        try:
+            model = kind.shape(**of_model) if self.backend != "infnerf" else self._infnerf(of_model)
+            config = kind.config(
+                self.steps, self.minutes, self.seed, self.downscale, max_depth=self.max_depth,
+                max_bytes=round(self.max_megabytes * 1e6), losses=losses,
+                octree_prune_schedule=None if self.prune else (),
+                image_bytes=None if self.image_gigabytes is None else round(self.image_gigabytes * 1e9), **of_run,
+            )  # fmt: skip
+        except ValueError as error:
+            raise UsageError(f"--setting: {error}") from None
+        return model, config
+
+    def _check_options(self, kind: Backend) -> None:
+        """Raises `UsageError` for an option that is not of this backend."""
+        from .backends import OPTIONS
+
+        defaults = {field.name: field.default for field in fields(self)}
+        for name in OPTIONS:
+            if name not in kind.options and getattr(self, name) != defaults[name]:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is not an option of --backend {self.backend}; --setting NAME=VALUE "
+                    "sets its numbers"
+                )
+
+    def _infnerf(self, more: dict[str, Any]) -> InfNeRFConfig:
+        """The model that options and settings ask for. Raises `UsageError`."""
+        from ..models.config import InfNeRFConfig
 
         sizes = _numbers("--level-table-sizes", self.level_table_sizes)
         widths = _numbers("--level-hidden-dims", self.level_hidden_dims)
         if sizes and self.table_size is not None:
             raise UsageError("--table-size and --level-table-sizes exclude each other")
+        given: dict[str, Any] = {
+            "n_grid_levels": self.grid_levels, "table_size": max(sizes, default=self.table_size or 4096),
+            "resolution": self.resolution, "hidden_dim": max(widths, default=32), "level_table_sizes": sizes,
+            "level_hidden_dims": widths, "appearance_dim": self.appearance_dim,
+        }  # fmt: skip
         try:
-            model = InfNeRFConfig(
-                self.grid_levels, table_size=max(sizes, default=self.table_size or 4096), resolution=self.resolution,
-                hidden_dim=max(widths, default=32), level_table_sizes=sizes, level_hidden_dims=widths,
-                appearance_dim=self.appearance_dim,
-            )  # fmt: skip
+            return InfNeRFConfig(**given | more)
         except ValueError as error:
             raise UsageError(
                 f"--table-size, --level-..., --grid-levels, --resolution, --appearance-dim: {error}"
             ) from None
-        try:
-            losses = LossConfig.parse(self.loss, rgb_form=self.rgb_loss)
-        except ValueError as error:
-            raise UsageError(f"--loss: {error}") from None
-        config = TrainerConfig(
-            self.steps, self.minutes, self.seed, self.downscale, max_depth=self.max_depth,
-            max_bytes=round(self.max_megabytes * 1e6), losses=losses,
-            octree_prune_schedule=None if self.prune else (),
-            image_bytes=None if self.image_gigabytes is None else round(self.image_gigabytes * 1e9),
-        )  # fmt: skip
-        return model, config
 
     def run(self) -> int:
         model, config = self.settings()
@@ -211,7 +246,7 @@ class Train:
                 return 0
             train(
                 self.data, self.out, config, model, background, self.resume, report, say, team,
-                save_minutes=self.save_minutes, logs=self._logs(),
+                save_minutes=self.save_minutes, logs=self._logs(), backend=self.backend,
             )  # fmt: skip
         return 0
 
