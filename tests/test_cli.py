@@ -161,6 +161,8 @@ def test_infnerf_view_says_what_is_wrong(
         (["city", "out", "--size", "0x0"], 1, "got 0x0"),
         (["city", "out", "--blocks", "0"], 2, "--blocks"),
         (["render", "m.pth", "--camera", "c.json", "--out", "x.bmp"], 2, ".png or .npz"),
+        (["render", "m.pth", "--out", "x.png"], 2, "render takes --camera CAM.json for a view, or --path NAME|FILE"),
+        (["render", "m.pth", "--out", "x.mp4", "--path", "dive"], 1, "or a file, got 'dive'"),
         (["render", "m.pth", "--camera", "c.json", "--out", "no/x.png"], 1, "no does not exist"),
         (["bench", "m.pth", "--executors", "cpu,abacus"], 2, "'abacus'"),
         (["bench", "m.pth", "--size", "100000x2"], 1, "got 100000x2"),
@@ -299,12 +301,12 @@ def test_a_reader_that_leaves_early_makes_no_noise(tiny_checkpoint: Path) -> Non
 
 def test_words_offered_are_the_words_understood() -> None:
     from infnerf.renderer.executors import NAMES
-    from infnerf.renderer.paths import PATHS
+    from infnerf.renderer.path_presets import PRESETS
     from infnerf.renderer.resolve import VIEW_MODES
 
     assert get_args(cliutil.ViewMode) == VIEW_MODES
     assert set(NAMES) <= set(get_args(cliutil.ExecutorName))
-    assert set(PATHS) == set(get_args(view.PathName))
+    assert tuple(PRESETS) == cliutil.PRESET_NAMES
 
 
 def test_render_writes_every_channel(tiny_checkpoint: Path, camera_file: Path, tmp_path: Path) -> None:
@@ -374,3 +376,20 @@ def test_settings_by_name_are_checked(
     command = ["train", str(tmp_path), "--out", str(tmp_path / "m.pth"), "--steps", "1", *arguments]
     assert infnerf.main(command) == 2
     assert re.search(message, " ".join(capsys.readouterr().err.split()))
+
+
+def test_render_films_a_path_as_the_viewer_does(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """`infnerf render --path` and `infnerf-view --record` give the same frames, and the poses say where they were."""
+    size = ["--size", "24x16", "--frames", "3", "--samples", "2", "--executor", "cpu"]
+    poses = tmp_path / "poses.json"
+    assert infnerf.main(
+        ["render", str(tiny_checkpoint), "--path", "turntable", "--out", str(tmp_path / "a"), "--poses", str(poses), *size]
+    ) == 0  # fmt: skip
+    assert view.main([str(tiny_checkpoint), "--path", "turntable", "--record", str(tmp_path / "b"), *size]) == 0
+    assert infnerf.main(["render", str(tiny_checkpoint), "--path", str(poses), "--out", str(tmp_path / "c"), *size]) == 0
+    frames = {name: [file.read_bytes() for file in sorted((tmp_path / name).iterdir())] for name in "abc"}
+    assert len(set(frames["a"])) == 3
+    assert frames["a"] == frames["b"]
+    assert len(frames["c"]) == 3
+    near = [np.asarray(Image.open(tmp_path / name / "frame_00001.png")).astype(int) for name in "ac"]
+    assert np.abs(near[0] - near[1]).max() <= 2  # poses went through a file

@@ -16,6 +16,7 @@ from ..renderer.cliutil import (
     UsageError,
     ViewMode,
     check_output,
+    check_path,
     check_range,
     parse_arguments,
     parse_size,
@@ -272,34 +273,68 @@ def _numbers(option: str, text: str | None) -> tuple[int, ...]:
 
 @dataclass
 class Render:
-    """Render one exact view."""
+    """Render one exact view, or a video of a camera path."""
 
     checkpoint: Positional[Path]
     """A .pth file."""
-    camera: Annotated[Path, arg(metavar="CAM.json")]
-    """{"c2w": 4x4 OpenCV, "fx", "fy", "cx", "cy", "width", "height"}."""
-    out: Annotated[Path, arg(metavar="X.png|X.npz")]
-    """.png: the picture; .npz: every channel as float32 (color, depth, normal, level, gsd_ratio, samples, ...)."""
-    samples: Annotated[int, arg(metavar="N")] = 1
-    """Frames averaged; 1 is exact: pixel centres, no jitter."""
+    out: Annotated[Path, arg(metavar="X.png|X.npz|X.mp4")]
+    """Of a view .png, the picture, or .npz, every channel as float32 (color, depth, normal, level, ...); of a path
+    .mp4, .mkv, .mov, or a folder for PNGs."""
+    camera: Annotated[Path | None, arg(metavar="CAM.json")] = None
+    """The view: {"c2w": 4x4 OpenCV, "fx", "fy", "cx", "cy", "width", "height"}."""
+    path: Annotated[str | None, arg(metavar="NAME|FILE")] = None
+    """The path: orbit, turntable, spiral, powers (of ten), cameras (along the training cameras), or a file of
+    nerfstudio, instant-ngp, a transforms.json or poses as text."""
+    frames: Annotated[int | None, arg(metavar="N")] = None
+    """Frames of the path; by default as many as its file asks for, of the others 120."""
+    fps: Annotated[float, arg(metavar="F")] = 30.0
+    """Frames per second of the video."""
+    size: Annotated[str, arg(metavar="WxH")] = "1280x720"
+    """Pixels of the video."""
+    poses: Annotated[Path | None, arg(metavar="X.json|X.txt")] = None
+    """Write the path's poses too: nerfstudio's JSON, or 16 numbers a line."""
+    axes: Literal["opencv", "opengl"] = "opencv"
+    """Of the poses in a text."""
+    samples: Annotated[int | None, arg(metavar="N")] = None
+    """Frames averaged; 1, the default of a view, is exact: pixel centres, no jitter; of a video 4 by default."""
     executor: ExecutorName = "auto"
     """What computes the pixels."""
     view: ViewMode = "rgb"
-    """What the pixels of a .png show."""
+    """What the pixels of a picture show."""
 
     def run(self) -> int:
-        suffix = self.out.suffix.lower()
+        if (self.camera is None) == (self.path is None):
+            raise UsageError("render takes --camera CAM.json for a view, or --path NAME|FILE for a video")
+        check_range("--samples", self.samples or 1, 1, 65_536)
+        return self._view(self.camera) if self.camera is not None else self._video(self.path or "")
+
+    def _video(self, path: str) -> int:
+        from ..renderer.recording import render_path
+
+        check_path(path)
+        check_range("--frames", self.frames or 1, 1, 1_000_000)
+        check_range("--fps", self.fps, 0.01, 1000)
+        check_file(self.checkpoint)
+        render_path(
+            self.checkpoint, path, self.out, parse_size(self.size), self.frames, self.fps, self.samples or 4,
+            self.executor, self.view, self.poses, self.axes,
+        )  # fmt: skip
+        return 0
+
+    def _view(self, file: Path) -> int:
+        suffix, samples = self.out.suffix.lower(), self.samples or 1
         if suffix not in (".png", ".npz"):
             raise UsageError(f"--out must end in .png or .npz, got {self.out}")
-        check_range("--samples", self.samples, 1, 65_536)
+        if self.frames is not None or self.poses is not None:
+            raise UsageError("--frames, --poses: only with --path")
         check_output(self.out)
         check_file(self.checkpoint)
-        camera = read_camera(self.camera)
+        camera = read_camera(file)
         from ..renderer.renderer import Renderer
 
         with Renderer.from_checkpoint(self.checkpoint, self.executor) as renderer:
-            with progress_bar("render", self.samples) as advance:
-                image = renderer.render_image(camera, self.samples, progress=lambda done: advance(done, ""))
+            with progress_bar("render", samples) as advance:
+                image = renderer.render_image(camera, samples, progress=lambda done: advance(done, ""))
             if suffix == ".png":
                 image.save_png(self.out, self.view)
             else:

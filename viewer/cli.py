@@ -7,15 +7,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from ..renderer.cliutil import (
+    PRESET_NAMES,
     CommandError,
     ExecutorName,
     UsageError,
     ViewMode,
+    check_path,
     check_range,
     parse_arguments,
     parse_size,
@@ -24,7 +26,6 @@ from ..renderer.cliutil import (
 )
 
 PROGRAM = "infnerf-view"
-PathName = Literal["orbit", "spiral"]
 DESCRIPTION = """Fly a trained octree NeRF. Without a CHECKPOINT it shows the demo; without a display it renders a video
 (infnerf-view.mp4) and a still (infnerf-view.png) into the working folder instead."""
 
@@ -43,8 +44,9 @@ class Arguments:
     """Write a still and exit (implies --headless)."""
     record: Annotated[Path | None, arg(metavar="OUT.mp4")] = None
     """Write a video, or PNGs if it is a folder, and exit (implies --headless)."""
-    path: PathName = "orbit"
-    """Camera path of the video."""
+    path: Annotated[str, arg(metavar="NAME|FILE")] = "orbit"
+    """Camera path of the video: orbit, turntable, spiral, powers (of ten), cameras (along the training cameras), or a
+    file of nerfstudio, instant-ngp, a transforms.json or poses as text."""
     frames: Annotated[int | None, arg(metavar="N")] = None
     """Frames of the video, 120 by default; with neither --record nor --frames as many as render in 40 seconds."""
     fps: Annotated[float, arg(metavar="F")] = 30.0
@@ -85,7 +87,7 @@ def view(arguments: Arguments) -> int:
     if arguments.headless or arguments.screenshot is not None or arguments.record is not None:
         return _headless(arguments, size)
     if not has_display():
-        what = f"{'an' if arguments.path == 'orbit' else 'a'} {arguments.path}"
+        what = f"the path {Path(arguments.path).name}"
         say(f"No display: rendering {what} to infnerf-view.mp4 and a still to infnerf-view.png instead.")
         return _headless(arguments, size)
     _refuse_headless_flags(arguments)
@@ -121,6 +123,7 @@ def _check(arguments: Arguments) -> tuple[int, int] | None:
     if arguments.samples is not None:
         check_range("--samples", arguments.samples, 1, 65_536)
     check_range("--fps", arguments.fps, 0.1, 1000)
+    check_path(arguments.path)
     check_range("--lod-bias", arguments.lod_bias, -16, 16)
     check_range("--exposure", arguments.exposure, -20, 20)
     if len(arguments.checkpoints) > 1:
@@ -192,4 +195,5 @@ def _headless(arguments: Arguments, size: tuple[int, int] | None) -> int:
         job = replace(job, samples=arguments.samples, video_samples=arguments.samples)
     if arguments.frames is not None:
         job = replace(job, frames=arguments.frames)
-    return run_headless(automatic(job, fit=arguments.frames is None and size is None))
+    fit = arguments.frames is None and size is None and arguments.path in PRESET_NAMES
+    return run_headless(automatic(job, fit))

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from ..models.camera import Camera
 from ..renderer.cliutil import (
-    Interrupted,
     check_output,
     progress_bar,
     read_camera,
     say,
 )
 from ..renderer.frame import FrameBuffers, RenderRequest
-from ..renderer.paths import make_path
+from ..renderer.path_presets import make_shots
+from ..renderer.recording import record
 from ..renderer.renderer import Renderer
 
 VIDEO, STILL = Path("infnerf-view.mp4"), Path("infnerf-view.png")
@@ -33,8 +33,8 @@ class HeadlessJob:
     view: str = "rgb"  # one of renderer.resolve.VIEW_MODES
     screenshot: Path | None = None
     record: Path | None = None
-    path: str = "orbit"  # one of renderer.paths.PATHS
-    frames: int = 120
+    path: str = "orbit"  # one of renderer.path_presets.PRESETS, or a file
+    frames: int | None = None  # None: 120, of a file as many as it asks for
     fit: bool = False  # true: `frames`, `video_size` and `samples` as fit the budgets here, at most those given
     fps: float = 30.0
     size: tuple[int, int] = (1280, 720)  # px, of the still
@@ -83,24 +83,9 @@ def still_camera(renderer: Renderer, job: HeadlessJob) -> Camera:
 
 def record_video(renderer: Renderer, job: HeadlessJob, out: Path) -> None:
     """A camera path as a video or a folder of PNGs. Ctrl-C keeps the frames so far and raises `Interrupted`."""
-    (width, height), frames = job.video_size or job.size, job.frames
-    cameras = make_path(job.path, renderer.model.scene, frames, width, height)
-    kept = 0
-    try:
-        with progress_bar(f"{job.path}, {width}x{height}", frames) as advance:
-
-            def report(written: int) -> None:
-                nonlocal kept
-                kept = written
-                advance(written, f"frame {written}/{frames}")
-
-            video = renderer.render_video(
-                out, cameras, job.video_samples, job.view, job.fps, job.lod_bias, job.exposure, report
-            )
-    except KeyboardInterrupt:
-        what = f"{out} keeps the first {kept} of {frames} frames" if kept else "nothing was written"
-        raise Interrupted(f"stopped by Ctrl-C; {what}") from None
-    say(f"wrote {out} ({frames} frames of {width}x{height} at {job.fps:g}/s, {job.path}, {video.codec})")
+    shots = make_shots(job.path, renderer.model, job.frames, *(job.video_size or job.size))
+    title = Path(job.path).name
+    record(renderer, shots, out, title, job.video_samples, job.view, job.fps, job.lod_bias, job.exposure)
 
 
 def fitted(renderer: Renderer, job: HeadlessJob) -> HeadlessJob:
@@ -108,7 +93,7 @@ def fitted(renderer: Renderer, job: HeadlessJob) -> HeadlessJob:
     samples = int(STILL_BUDGET / frame_seconds(renderer, still_camera(renderer, job), job.lod_bias))
     width, height = job.video_size or job.size
     while True:
-        camera = make_path(job.path, renderer.model.scene, 1, width, height)[0]
+        camera = make_shots(job.path, renderer.model, 1, width, height)[0].camera
         frames = int(VIDEO_BUDGET / (frame_seconds(renderer, camera, job.lod_bias) * job.video_samples))
         smaller = (width * 3 // 8 * 2, height * 3 // 8 * 2)  # three quarters, even
         if frames >= LEAST_FRAMES or smaller[1] < SMALLEST_HEIGHT:
