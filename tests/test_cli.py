@@ -386,7 +386,9 @@ def test_render_films_a_path_as_the_viewer_does(tiny_checkpoint: Path, tmp_path:
         ["render", str(tiny_checkpoint), "--path", "turntable", "--out", str(tmp_path / "a"), "--poses", str(poses), *size]
     ) == 0  # fmt: skip
     assert view.main([str(tiny_checkpoint), "--path", "turntable", "--record", str(tmp_path / "b"), *size]) == 0
-    assert infnerf.main(["render", str(tiny_checkpoint), "--path", str(poses), "--out", str(tmp_path / "c"), *size]) == 0
+    assert (
+        infnerf.main(["render", str(tiny_checkpoint), "--path", str(poses), "--out", str(tmp_path / "c"), *size]) == 0
+    )
     frames = {name: [file.read_bytes() for file in sorted((tmp_path / name).iterdir())] for name in "abc"}
     assert len(set(frames["a"])) == 3
     assert frames["a"] == frames["b"]
