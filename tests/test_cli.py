@@ -380,15 +380,12 @@ def test_settings_by_name_are_checked(
 
 def test_render_films_a_path_as_the_viewer_does(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """`infnerf render --path` and `infnerf-view --record` give the same frames, and the poses say where they were."""
-    size = ["--size", "24x16", "--frames", "3", "--samples", "2", "--executor", "cpu"]
-    poses = tmp_path / "poses.json"
-    assert infnerf.main(
-        ["render", str(tiny_checkpoint), "--path", "turntable", "--out", str(tmp_path / "a"), "--poses", str(poses), *size]
-    ) == 0  # fmt: skip
-    assert view.main([str(tiny_checkpoint), "--path", "turntable", "--record", str(tmp_path / "b"), *size]) == 0
-    assert (
-        infnerf.main(["render", str(tiny_checkpoint), "--path", str(poses), "--out", str(tmp_path / "c"), *size]) == 0
-    )
+    model, poses = str(tiny_checkpoint), str(tmp_path / "poses.json")
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    same = ["--size", "24x16", "--frames", "3", "--samples", "2", "--executor", "cpu"]
+    assert infnerf.main(["render", model, "--path", "turntable", "--out", a, "--poses", poses, *same]) == 0
+    assert view.main([model, "--path", "turntable", "--record", b, *same]) == 0
+    assert infnerf.main(["render", model, "--path", poses, "--out", c, *same]) == 0
     frames = {name: [file.read_bytes() for file in sorted((tmp_path / name).iterdir())] for name in "abc"}
     assert len(set(frames["a"])) == 3
     assert frames["a"] == frames["b"]
