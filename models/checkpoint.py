@@ -89,7 +89,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     path = Path(path)
     try:
-        _inspect(path)
+        inspect_container(path)
         # mmap: a city's tables may be larger than memory, and a node pool reads rows where they lie.
         values = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         checkpoint = _validate(values)
@@ -141,8 +141,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> Non
             temporary.unlink()
 
 
-def _inspect(path: Path) -> None:
-    """Looks at the container without unpickling: a zip of stored records whose pickle asks for plain data only?"""
+def inspect_container(path: Path) -> None:
+    """Looks at what torch.save wrote without unpickling it: a zip of stored records whose pickle asks for plain data
+    and tensors only? Raises `Refusal` for a file that is none; damage raises whatever zipfile and pickle do."""
     if path.is_dir():
         raise Refusal("expected a checkpoint file, got a folder")
     try:
