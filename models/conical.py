@@ -40,10 +40,10 @@ def frustum_moments(t0: Tensor, t1: Tensor, radius: Tensor) -> tuple[Tensor, Ten
     """Of conical frusta between `t0` and `t1` whose cone has `radius` at t = 1: mean and variance of t, and variance of
     each coordinate across (equation 7, in the appendix's form that stays exact for short frusta)."""
     middle, half = (t0 + t1) / 2, (t1 - t0) / 2
-    below = (3 * middle**2 + half**2).clamp(min=1e-30)
-    mean = middle + 2 * middle * half**2 / below
-    along = half**2 / 3 - (4 / 15) * half**4 * (12 * middle**2 - half**2) / below**2
-    across = radius**2 * (middle**2 / 4 + (5 / 12) * half**2 - (4 / 15) * half**4 / below)
+    share = half**2 / (3 * middle**2 + half**2).clamp(min=1e-30)
+    mean = middle + 2 * middle * share
+    along = half**2 / 3 - (4 / 15) * share**2 * (12 * middle**2 - half**2)
+    across = radius**2 * (middle**2 / 4 + half**2 * (5 / 12 - 4 / 15 * share))
     return mean, along, across
 
 

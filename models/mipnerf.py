@@ -200,7 +200,7 @@ class MipNeRF(nn.Module):
         super().__init__()
         self.config = config
         root = _default_root(config) if octree is None else octree
-        self.scene = default_scene(root) | {"color_space": "srgb"} | (scene or {})
+        self.scene: dict[str, Any] = default_scene(root) | {"color_space": "srgb"} | (scene or {})
         self.octree = _root_around(self.scene["aabb"]) if octree is None else octree
         weights = initial_weights(config, seed) if weights is None else weights
         for name, shape in config.tensor_shapes.items():
@@ -293,7 +293,7 @@ def _default_root(config: MipNeRFConfig) -> Octree:
     return lone_root(middle - half, 2 * half)
 
 
-def _root_around(box: list[list[float]]) -> Octree:
+def _root_around(box: Any) -> Octree:
     low, high = np.array(box, np.float64)
     size = float((high - low).max())
     return lone_root((low + high) / 2 - size / 2, size)
