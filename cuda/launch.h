@@ -1,6 +1,7 @@
 // CPU only: kernels launched by name, their blocks one after the other, with arguments as cuLaunchKernel takes them. So the host side of
 // the cuda executor runs, and is tested, without a GPU: all but races and the machine itself.
 #pragma once
+#include "launch_train.h"
 #include "normals.cuh"
 #include "tiles.cuh"
 #include "wave.cuh"
@@ -19,11 +20,6 @@ static const NamedKernel ROUND_KERNELS[] = {
     {"wave_march", wave_march_block},         {"wave_scan_nodes", wave_scan_nodes_block}, {"wave_scatter", wave_scatter_block},
     {"wave_composite", wave_composite_block}, {"wave_finish", wave_finish_block},
 };
-
-static inline bool same_name(const char *a, const char *b) {
-    while (*a && *a == *b) a++, b++;
-    return *a == *b;
-}
 
 // shape: blocks in x and y, threads in x and y. backwards: the last block first. Returns 0 for a name that is none.
 static inline int launch_by_name(const char *name, const int *shape, void **args, int backwards) {
@@ -67,7 +63,7 @@ static inline int launch_by_name(const char *name, const int *shape, void **args
                 write_normals<One>(*(const View *)args[0], *(const Buffers *)args[1], region, x, y);
         return 1;
     }
-    return 0;
+    return launch_training(name, shape, args, backwards);
 }
 
 }  // namespace infnerf

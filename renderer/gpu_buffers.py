@@ -79,7 +79,7 @@ class DeviceScene:
     it."""
 
     def __init__(self, driver: GpuDriver, model: InfNeRF) -> None:
-        arrays = SceneArrays(model)
+        arrays = SceneArrays(model, device=model.tables.device)
         self.shade_options = shade_options(model.config)
         self.struct = SceneStruct.from_buffer_copy(arrays.struct)
         self._owners = []

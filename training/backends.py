@@ -21,6 +21,7 @@ from .team import Team
 OPTIONS = (
     "max_depth", "table_size", "level_table_sizes", "level_hidden_dims", "grid_levels", "resolution", "max_megabytes",
     "background", "prune", "loss", "rgb_loss", "appearance_dim", "parallel", "subtree_level", "shared_fraction",
+    "device",
 )  # fmt: skip
 
 

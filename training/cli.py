@@ -94,6 +94,8 @@ class Train:
     """Stop after so many steps."""
     minutes: Annotated[float | None, arg(metavar="M")] = None
     """Stop after so many minutes."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto: on the GPU if there is one that can be used."""
     downscale: Annotated[int, arg(metavar="K")] = 1
     """Train on images smaller by this factor."""
     seed: int = 0
@@ -185,7 +187,8 @@ class Train:
                 self.steps, self.minutes, self.seed, self.downscale, max_depth=self.max_depth,
                 max_bytes=round(self.max_megabytes * 1e6), losses=losses,
                 octree_prune_schedule=None if self.prune else (),
-                image_bytes=None if self.image_gigabytes is None else round(self.image_gigabytes * 1e9), **of_run,
+                image_bytes=None if self.image_gigabytes is None else round(self.image_gigabytes * 1e9),
+                device=self.device if "device" in kind.options else "cpu", **of_run,
             )  # fmt: skip
         except ValueError as error:
             raise UsageError(f"--setting: {error}") from None
@@ -226,11 +229,13 @@ class Train:
     def run(self) -> int:
         model, config = self.settings()
         from .config import StepRecord
+        from .device import memory_told, training_device
         from .run import train
         from .team import open_team
 
         background = None if self.background == "auto" else self.background == "on"
-        with open_team() as team, progress_bar("train", 1.0, team.leads) as advance:
+        device = training_device(config.device)
+        with memory_told(), open_team(device) as team, progress_bar("train", 1.0, team.leads) as advance:
 
             def report(now: StepRecord) -> None:
                 rays = f"{now.rays_per_second / 1e3:.1f}k rays/s"

@@ -24,9 +24,11 @@ from ..models.config import InfNeRFConfig
 from ..models.infnerf import InfNeRF, default_scene
 from ..models.marching import MarchSettings, PackedSamples
 from ..models.octree import Octree, build_octree, lone_root
+from ..renderer.cuda_samples import to_device
 from .appearance import Appearance
 from .base import BaseTrainer, scene_of
 from .config import StepRecord, TrainerConfig, node_budget
+from .device import batch_on, training_device
 from .growth import Demand, grown, octant_values, octants
 from .loss_terms import total_loss
 from .losses import LossInputs, psnr
@@ -87,17 +89,19 @@ class Trainer(BaseTrainer[InfNeRF]):
         """
         config = config or TrainerConfig(minutes=20)
         super().__init__(model, train_set, config, team, shard)
+        self.device = training_device(config.device)
         if not model.placed:
             place_model(model, train_set, config)
         elif model.scene == default_scene(model.octree):
             model.scene = model.scene | scene_of(train_set)
         if not model.tables.requires_grad:
             model.make_trainable()
+        model.to(self.device)
         self.sampling: Sampling
         self.sampling, self.sampling_name = make_sampling(model)
         self.occupancy = OccupancyUpdater(model, self.sampling, config.seed)
         self.optimizer = NodeAdam(model, config.adam, self.sampling.kernels)
-        self.appearance = Appearance(len(train_set), model.config.appearance_dim)
+        self.appearance = Appearance(len(train_set), model.config.appearance_dim, self.device)
         self.demand = Demand(model.octree)
         self.growths = list(self._growth_schedule())
         self.grown_at = 0  # the step of the last growth
@@ -125,7 +129,8 @@ class Trainer(BaseTrainer[InfNeRF]):
         origins, directions, cones, rgba = self.pyramid.sample_rays(0, 20_000, torch.Generator().manual_seed(0))
         opaque = (rgba[:, 3] > 0.99).nonzero()[:, 0]
         rays = self.model.to_local(origins[opaque]), directions[opaque], cones[opaque], torch.arange(len(opaque))
-        samples = self.sampling.march(*rays, MarchSettings(), MAX_SAMPLES_PER_RAY)
+        local, directions, cones, counters = (to_device(values, self.device) for values in rays)
+        samples = self.sampling.march(local, directions, cones, counters, MarchSettings(), MAX_SAMPLES_PER_RAY)
         meeting, seen = self.team.totals([len(samples.ray_indices.unique()), len(opaque)])
         coverage = meeting / max(seen, 1)
         if coverage >= MIN_COVERAGE:
@@ -196,7 +201,7 @@ class Trainer(BaseTrainer[InfNeRF]):
 
         `self.model` stays the same object and takes up `model`'s tree and parameters.
         """
-        self.model.take(model)
+        self.model.take(model.to(self.device))
         self.sampling, self.sampling_name = make_sampling(self.model)
         allowed = None if self.occupancy.allowed is None else self.near_points()
         self.occupancy.follow(self.model, self.sampling, source, inherited, allowed)
@@ -218,16 +223,16 @@ class Trainer(BaseTrainer[InfNeRF]):
         batch = self.shard.renumbered(self.pyramid.draw_mixed(n, self.generator))
         counters = torch.randint(1 << 31, (n,), generator=self.generator)
         batch = replace(batch, cones=batch.cones * self.finer(n))
+        local = to_device(self.model.to_local(batch.rays_o), self.device)
+        batch, counters = batch_on(batch, self.device), to_device(counters, self.device)
         step_scale = LONG_STEP if self.fraction < self.config.long_steps_share else 1.0
         settings = MarchSettings(frame=self.steps_done + 1, step_scale=step_scale)
-        samples = self.sampling.march(
-            self.model.to_local(batch.rays_o), batch.rays_d, batch.cones, counters, settings, MAX_SAMPLES_PER_RAY
-        )
+        samples = self.sampling.march(local, batch.rays_d, batch.cones, counters, settings, MAX_SAMPLES_PER_RAY)
         return batch, samples
 
     def render(self, batch: RayBatch, samples: PackedSamples) -> LossInputs:
         """What the losses look at: a batch's rays rendered over random backgrounds."""
-        background = torch.rand(len(batch.cones), 3, generator=self.generator)
+        background = to_device(torch.rand(len(batch.cones), 3, generator=self.generator), self.device)
         sigmas, rgb = self.sampling.field(samples, batch.rays_d, self.appearance.of(batch.image))
         if self.steps_done % VOTE_EVERY == 0:
             for counted, left in ((self.demand, self.growths), (self.use, self.prunes)):
@@ -290,12 +295,12 @@ class Trainer(BaseTrainer[InfNeRF]):
         """What is saved: half precision, in the mean appearance, with the occupancy measured anew. Changes nothing
         of the run."""
         model = self.model
-        tables = model.tables.detach().clamp(-65000, 65000).half()
-        config, mlp = fold_appearance(model.config, model.mlp.detach(), self.appearance.mean)
+        tables = model.tables.detach().clamp(-65000, 65000).half().cpu()
+        config, mlp = fold_appearance(model.config, model.mlp.detach().cpu(), self.appearance.mean.cpu())
         mlp = mlp.clamp(-65000, 65000).half()
         notes = {"step": self.steps_done, "seed": self.config.seed, "downscale": self.config.downscale}
         tables, mlp = compact(config, model.octree, tables, mlp)
-        field = {"tables": tables, "mlp": mlp, "occupancy": self.occupancy.finished()}
+        field = {"tables": tables, "mlp": mlp, "occupancy": self.occupancy.finished().cpu()}
         return Checkpoint("infnerf", config, model.octree, field, model.scene, {}, notes)
 
     def summary(self) -> str:
