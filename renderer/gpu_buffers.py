@@ -79,7 +79,8 @@ class DeviceScene:
     it."""
 
     def __init__(self, driver: GpuDriver, model: InfNeRF) -> None:
-        arrays = SceneArrays(model, device=model.tables.device)
+        here = model.tables.device
+        arrays = SceneArrays(model, device=here if here.index == driver.ordinal else None)
         self.shade_options = shade_options(model.config)
         self.struct = SceneStruct.from_buffer_copy(arrays.struct)
         self._owners = []

@@ -44,7 +44,12 @@ class TorchExecutor:
 
     @classmethod
     def supports(cls, model: object) -> str | None:
-        return None if isinstance(model, InfNeRF) else f"the torch executor does not know {type(model).__name__}"
+        if not isinstance(model, InfNeRF):
+            return f"the torch executor does not know {type(model).__name__}"
+        device = model.tables.device
+        return (
+            None if device.type == "cpu" else f"the torch executor renders models on the host, this one is on {device}"
+        )
 
     @torch.no_grad()
     def render(

@@ -12,10 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from fake_cupy import host_launcher
 from torch import Tensor
 from torch.autograd.graph import _engine_run_backward
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+
+from infnerf.renderer.cuda_samples import CudaSampleKernels
+from infnerf.training import sampling, trainer
 
 HOST, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -150,4 +154,14 @@ def pretended_cuda() -> Iterator[PretendCuda]:
     with pytest.MonkeyPatch.context() as patch, PretendCuda() as mode:
         patch.setattr(torch, "Generator", PlacedGenerator)
         patch.setattr(torch.nn.Parameter, "__new__", parameter)
+        yield mode
+
+
+@contextmanager
+def pretended(kernels: Any = None) -> Iterator[PretendCuda]:
+    """`pretended_cuda` where runs that are told "cuda" train; `kernels` makes a model's there, None: the stand-in's."""
+    launcher = host_launcher()
+    with pytest.MonkeyPatch.context() as patch, pretended_cuda() as mode:
+        patch.setattr(sampling, "gpu_kernels", kernels or (lambda model: CudaSampleKernels(model, launcher)))
+        patch.setattr(trainer, "training_device", lambda name: CUDA if name == "cuda" else torch.device("cpu"))
         yield mode

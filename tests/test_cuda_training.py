@@ -6,16 +6,14 @@ CPU kernels' run. Both draw the same rays, so losses agree until rounding has gr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from fake_cupy import host_launcher
-from pretend_device import CUDA, PretendCuda, place_of, pretended_cuda
+from pretend_device import CUDA, place_of, pretended, pretended_cuda
 from random_models import random_model
 from small_runs import SMALL, config
 
@@ -27,7 +25,8 @@ from infnerf.renderer.cuda_samples import CudaSampleKernels
 from infnerf.renderer.gpu_errors import GpuUnavailable
 from infnerf.renderer.kernels import SceneArrays
 from infnerf.renderer.sample_kernels import SampleKernels
-from infnerf.training import cli, device, inherit, point_prior, pruning, sampling, trainer
+from infnerf.renderer.torch_executor import TorchExecutor
+from infnerf.training import cli, device, inherit, point_prior, pruning
 from infnerf.training.losses import LossConfig
 from infnerf.training.trainer import Trainer
 
@@ -52,16 +51,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"DISTILL_STEPS": 3, "CANDIDATES": 1024, "PLACES": 256, "DISTILL_SAMPLES": 512, "POINTS": 256}
     for name, size in sizes.items():
         monkeypatch.setattr(inherit, name, size)
-
-
-@contextmanager
-def pretended(kernels: Any = None) -> Iterator[PretendCuda]:
-    """A machine whose one GPU is pretended; `kernels`: made for a model on it."""
-    launcher = host_launcher()
-    with pytest.MonkeyPatch.context() as patch, pretended_cuda() as mode:
-        patch.setattr(sampling, "gpu_kernels", kernels or (lambda model: CudaSampleKernels(model, launcher)))
-        patch.setattr(trainer, "training_device", lambda name: CUDA if name == "cuda" else torch.device("cpu"))
-        yield mode
 
 
 def on(place: str) -> Any:
@@ -166,6 +155,7 @@ def test_what_a_gpu_has_trained_the_host_can_draw() -> None:
         assert place_of(SceneArrays(model, device=CUDA).tables) == CUDA
         with pytest.raises(ValueError, match=r"^SampleKernels: parameters must be on the host, got cuda:0$"):
             SampleKernels(model.float())
+        assert TorchExecutor.supports(model) == "the torch executor renders models on the host, this one is on cuda:0"
 
 
 class Cuda:

@@ -228,6 +228,8 @@ class Train:
 
     def run(self) -> int:
         model, config = self.settings()
+        import torch
+
         from .config import StepRecord
         from .device import memory_told, training_device
         from .run import train
@@ -235,6 +237,8 @@ class Train:
 
         background = None if self.background == "auto" else self.background == "on"
         device = training_device(config.device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # of page-locked memory and NCCL, too
         with memory_told(), open_team(device) as team, progress_bar("train", 1.0, team.leads) as advance:
 
             def report(now: StepRecord) -> None:

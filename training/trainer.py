@@ -165,6 +165,9 @@ class Trainer(BaseTrainer[InfNeRF]):
         generator = torch.Generator().manual_seed(self.config.seed + self.steps_done)  # the same on all ranks
         model, source = grown(self.model, node, octant, generator)
         new = (source < 0).nonzero()[:, 0]
+        if self.device.type == "cuda":  # sums by atomics differ in their last bits from rank to rank
+            for rows in (model.tables.data, model.mlp.data):
+                rows[new] = self.team.broadcast(rows[new])
         parent = source[model.octree.parent.long()[new]]
         above = over_cubes(model, density[parent], parent)
         inherited = octant_values(above, octants(model.octree, new), model.config.occupancy_resolution)
