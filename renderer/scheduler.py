@@ -19,6 +19,7 @@ from .accumulate import Accumulator, copied, resampled
 from .device_picture import allocate
 from .frame import Executor, FrameBuffers, RenderRequest, RenderStats
 from .pace import MIN_SCALE, ScaleController, SliceBudget, render_in_slices
+from .turns import InTurn, Turns
 from .view import Snapshot, View
 
 __all__ = ["STATES", "ProgressiveRenderer", "Snapshot", "View"]
@@ -45,7 +46,9 @@ class ProgressiveRenderer:
         max_scale: float = 1.0,
         settle_after_s: float = SETTLE_AFTER_S,
         clock: Callable[[], float] = time.perf_counter,
+        turns: Turns | None = None,  # shared by renderers that work side by side; None: this one is alone
     ) -> None:
+        self._turns = turns
         self.target_frame_ms = target_frame_ms  # ms of a moving frame, read before each
         self._max_frames, self._max_scale = max_frames, max_scale
         self._settle_after_s, self._clock = settle_after_s, clock
@@ -98,6 +101,15 @@ class ProgressiveRenderer:
         """The model changed: renders the same view again, over the present picture."""
         with self._condition:
             self._restart("settling")
+
+    def rest(self) -> None:
+        """Nobody looks: what is being done is given up. A finished picture stays, and its view; `set_view` goes on."""
+        with self._condition:
+            if self._state == "idle":
+                return
+            self._view = None
+            self._serial += 1
+            self._condition.notify_all()
 
     @property
     def max_frames(self) -> int:
@@ -197,7 +209,8 @@ class ProgressiveRenderer:
                 if view is not None and executor is not None and self._begun != self._serial:
                     self._begun = self._serial
                     coarse = self._new_scene or last is None or not last.view.shows_same(view)
-                    return _Task(self._serial, view, executor, coarse)
+                    rendering = executor if self._turns is None else InTurn(executor, self._turns)
+                    return _Task(self._serial, view, executor, rendering, coarse)
                 self._enter("idle")
                 self._condition.wait()
             return None
@@ -245,7 +258,7 @@ class ProgressiveRenderer:
 
         request = task.view.request(scale)
         frame = allocate(task.executor, request.camera.width, request.camera.height)
-        stats = task.executor.render(request, frame, cancelled)
+        stats = task.rendering.render(request, frame, cancelled)
         if stats.cancelled:
             with self._condition:
                 if self._executor is task.executor:
@@ -337,7 +350,7 @@ class ProgressiveRenderer:
         def cancelled() -> bool:
             return self._serial != task.serial
 
-        return render_in_slices(task.executor, request, out, self._budget, cancelled, self._clock, after_slice)
+        return render_in_slices(task.rendering, request, out, self._budget, cancelled, self._clock, after_slice)
 
     def _milliseconds(self, start: float) -> float:
         return (self._clock() - start) * 1000
@@ -362,5 +375,6 @@ class _Task:
 
     serial: int
     view: View
-    executor: Executor
+    executor: Executor  # the renderer's, by which a task is known to be outdated
+    rendering: Executor  # the same, in its turn
     coarse: bool  # begin with a scaled-down frame

@@ -142,3 +142,14 @@ def shared() -> Iterator[Harness]:
 def viewer(shared: Harness) -> Harness:
     """The module's viewer, at home and at rest."""
     return shared.at_home()
+
+
+@pytest.fixture
+def two(viewer: Harness) -> Iterator[Harness]:
+    """The module's viewer with a second scene, which is darker."""
+    viewer.app.add("dim.pth")
+    viewer.settle()
+    assert len(viewer.app.session.loaded) == 2
+    yield viewer
+    viewer.app.photographs.data = None
+    viewer.at_home()

@@ -8,13 +8,16 @@ from pathlib import Path
 
 from ..models.camera import Camera
 from ..renderer.cliutil import (
+    camera_json,
     check_output,
     progress_bar,
     read_camera,
     say,
 )
+from ..renderer.comparison import MAPS, compose, psnr
 from ..renderer.frame import FrameBuffers, RenderRequest
 from ..renderer.path_presets import make_shots
+from ..renderer.pngmeta import save_png
 from ..renderer.recording import record
 from ..renderer.renderer import Renderer
 
@@ -44,6 +47,8 @@ class HeadlessJob:
     camera: Path | None = None  # JSON, for the still
     lod_bias: float = 0.0  # levels
     exposure: float = 0.0  # EV
+    compare: str | None = None  # one of renderer.comparison.COMPARISONS that is a still; then only that is made
+    other: Path | None = None  # the scene on the right of it
 
 
 def run_headless(job: HeadlessJob) -> int:
@@ -56,6 +61,9 @@ def run_headless(job: HeadlessJob) -> int:
         took = time.perf_counter() - start
         nodes = renderer.model.octree.n_nodes
         say(f"{job.checkpoint.name}: {nodes} nodes, opened in {took:.1f} s; executor {renderer.reason}")
+        if job.compare is not None and job.other is not None:
+            compare_stills(renderer, job, job.compare, job.other)
+            return 0
         if job.fit:
             job = fitted(renderer, job)
         if job.screenshot is not None:
@@ -72,6 +80,27 @@ def take_still(renderer: Renderer, job: HeadlessJob, out: Path) -> None:
         image = renderer.render_image(camera, job.samples, job.lod_bias, lambda done: advance(done, ""))
     image.save_png(out, job.view, job.exposure)
     say(f"wrote {out} ({camera.width}x{camera.height}, {job.view}, {job.samples} samples)")
+
+
+def compare_stills(renderer: Renderer, job: HeadlessJob, mode: str, other: Path) -> None:
+    """One view of two scenes as one PNG, by the camera where the left one would start. Says their PSNR."""
+    width, height = job.size
+    if mode == "side by side":
+        job = replace(job, size=(max(width // 2, 1), height))
+    out, view = job.screenshot or STILL, "rgb" if mode in MAPS else job.view
+    camera = still_camera(renderer, job)
+    pictures, plain = [], []
+    with Renderer.from_checkpoint(other, job.executor) as right:
+        for checkpoint, side in ((job.checkpoint, renderer), (other, right)):
+            with progress_bar(checkpoint.name, job.samples) as advance:
+                image = side.render_image(camera, job.samples, job.lod_bias, lambda done: advance(done, ""))
+            pictures.append(image.picture(view, job.exposure))
+            plain.append(image.picture("rgb", job.exposure))
+    score = psnr(*plain)
+    facts = {"camera": camera_json(camera), "compare": mode, "left": job.checkpoint.name, "right": other.name}
+    save_png(out, compose(mode, *pictures), facts)
+    alike = "the same pixels" if score == float("inf") else f"PSNR {score:.2f} dB"
+    say(f"wrote {out} ({mode} of {job.checkpoint.name} and {other.name}, {job.samples} samples, {alike})")
 
 
 def still_camera(renderer: Renderer, job: HeadlessJob) -> Camera:
