@@ -1,11 +1,13 @@
 """Checks the CUDA kernels on the GPU of this machine, then times them. Installs nothing, needs no display.
 
-    python benchmarks/gpu.py [CHECKPOINT] [--rounds 5] [--frames 50] [--no-checks]
+    python benchmarks/gpu.py [CHECKPOINT] [--rounds 5] [--frames 50] [--steps 50] [--no-checks]
 
 Checks are `pytest -m gpu`. Then, for CHECKPOINT (default: the demo city) and a made-up octree of depth 8 with at least
 2,000 nodes: milliseconds a frame with all channels left on the device (frames queued behind each other, the median of
-the rounds), with the pictures brought to the host, and what each kernel took, launched one by one between events. At
-the end rates against the torch executor. Prints device, commit and sizes; a check that fails makes the exit code 1.
+the rounds), with the pictures brought to the host, and what each kernel took, launched one by one between events; and
+rates against the torch executor. At the end training on a made city: milliseconds a step and rays a second by our
+kernels and by torch's autograd on the same card, and what each kernel took. Prints device, commit and sizes; a check
+that fails makes the exit code 1.
 """
 
 from __future__ import annotations
@@ -14,23 +16,32 @@ import argparse
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from infnerf.data.city import make_city
+from infnerf.data.dataset import Dataset, load_dataset
 from infnerf.models.config import InfNeRFConfig
 from infnerf.models.infnerf import InfNeRF
 from infnerf.models.octree import build_octree
 from infnerf.renderer.bench import commit, machine, run_bench
 from infnerf.renderer.cuda_executor import CudaExecutor
+from infnerf.renderer.cuda_samples import CudaSampleKernels
 from infnerf.renderer.frame import FrameBuffers, RenderRequest
 from infnerf.renderer.gpu_driver import GpuDriver
 from infnerf.renderer.paths import orbit
+from infnerf.renderer.torch_launch import TorchLauncher, torch_launcher
+from infnerf.training.config import TrainerConfig
+from infnerf.training.sampling import Sampling, TorchSampling
+from infnerf.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = ((1920, 1080), (1024, 1024))
+WARM_UP = 30  # steps of training: the number of rays settles
 DEPTH, NODES, PLACES = 8, 3000, 12  # of the made-up octree; places with detail down to the deepest level
 
 
@@ -41,11 +52,13 @@ class TimedDriver(GpuDriver):
         self.spans: list[tuple[str, Any, Any]] = []
         super().__init__(cupy)
 
-    def launch(self, name: str, grid: tuple[int, int], *arguments: Any, options: tuple[str, ...] = ()) -> None:
+    def launch(
+        self, name: str, grid: tuple[int, int], *arguments: Any, options: tuple[str, ...] = (), stream: Any = None
+    ) -> None:
         before, after = (self.cupy.cuda.Event(disable_timing=False) for _ in range(2))
-        before.record(self.stream)
-        super().launch(name, grid, *arguments, options=options)
-        after.record(self.stream)
+        before.record(stream or self.stream)
+        super().launch(name, grid, *arguments, options=options, stream=stream)
+        after.record(stream or self.stream)
         self.spans.append((name, before, after))
 
     def capture(self, work: Any) -> None:
@@ -113,10 +126,56 @@ def measure(name: str, model: InfNeRF, rounds: int, frames: int) -> None:
         assert isinstance(timed.driver, TimedDriver)
         timed.driver.totals()
         on_device(timed, views, len(views))
-        for kernel, (launches, total) in timed.driver.totals().items():
-            print(f"    {kernel:<18}{launches / len(views):6.1f} launches  {total / len(views):8.3f} ms a frame")
+        told(timed.driver, len(views), "frame")
     executor.close()
     timed.close()
+
+
+def told(driver: TimedDriver, n: int, what: str) -> None:
+    """Prints what each kernel took of `n` frames or steps."""
+    for kernel, (launches, total) in driver.totals().items():
+        print(f"    {kernel:<24}{launches / n:6.1f} launches  {total / n:8.3f} ms a {what}")
+
+
+def use(trainer: Trainer, sampling: Sampling) -> None:
+    trainer.sampling = trainer.occupancy.sampling = sampling
+    trainer.optimizer.kernels = sampling.kernels
+
+
+def stepped(trainer: Trainer, launcher: TorchLauncher, steps: int) -> tuple[float, float]:
+    """Milliseconds a step, and rays a second."""
+    driver, rays = launcher.driver, 0
+    for _ in range(WARM_UP):
+        trainer.step(0.7)
+    driver.wait(driver.record(driver.torch_stream()))
+    began = time.perf_counter()
+    for _ in range(steps):
+        rays += trainer.step(0.7).rays
+    driver.wait(driver.record(driver.torch_stream()))
+    seconds = time.perf_counter() - began
+    return 1e3 * seconds / steps, rays / seconds
+
+
+def measure_training(data: Dataset, steps: int) -> None:
+    config = TrainerConfig(steps=1000, device="cuda", octree_prune_schedule=())
+    trainer = Trainer(InfNeRF(InfNeRFConfig()), data, config)
+    launcher, rates = torch_launcher(0), []
+    samples = config.samples_per_step
+    print(f"\ntraining: {trainer.summary()}; about {samples} samples a step")
+    for name, sampling in (("kernels", trainer.sampling), ("torch autograd", TorchSampling(trainer.model))):
+        use(trainer, sampling)
+        ms, rate = stepped(trainer, launcher, steps)
+        rates.append(rate)
+        print(f"  {name:<16}{ms:8.2f} ms a step  {rate / 1e6:8.3f} M rays a second")
+    print(f"  kernels against torch autograd: {rates[0] / rates[1]:.1f} (at least 10)")
+    timed = TimedDriver()
+    use(trainer, CudaSampleKernels(trainer.model, TorchLauncher(timed)))
+    trainer.step(0.7)
+    timed.totals()
+    for _ in range(steps):
+        trainer.step(0.7)
+    timed.wait(timed.record(timed.torch_stream()))
+    told(timed, steps, "step")
 
 
 def main() -> int:
@@ -124,6 +183,7 @@ def main() -> int:
     parser.add_argument("checkpoint", nargs="?", type=Path, default=ROOT / "assets" / "demo.pth")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--frames", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--no-checks", action="store_true")
     arguments = parser.parse_args()
     failed = 0
@@ -137,6 +197,9 @@ def main() -> int:
     measure("made-up", deep_model(), arguments.rounds, arguments.frames)
     print("\nagainst the torch executor, as it is on this machine:", flush=True)
     run_bench(model, (640, 360), ("cuda", "torch"))
+    with tempfile.TemporaryDirectory() as folder:
+        make_city(Path(folder) / "city", blocks=4, views=60, size=(400, 300))
+        measure_training(load_dataset(Path(folder) / "city"), arguments.steps)
     return 1 if failed else 0
 
 

@@ -80,7 +80,7 @@ def motion(app, seconds: float) -> None:
     def turn() -> bool:
         now = time.perf_counter() - began
         app.state.camera.set_c2w(next(path).c2w)
-        app._touch()
+        app.touch()
         if now > 1.0:  # the first second finds the scale
             work.append(app.monitor.window_ms)
             if (snapshot := app.picture.snapshot) is not None:
@@ -113,11 +113,11 @@ def rest(app) -> None:
 
     def look() -> bool:
         snapshot = app.picture.snapshot
-        if not full and snapshot.scale == 1 and snapshot.accumulated >= 1 and app.picture.is_sharp(app._view):
+        if not full and snapshot.scale == 1 and snapshot.accumulated >= 1 and app.picture.is_sharp(app.stage.view):
             full.append(time.perf_counter() - began)
-        return app.session.renderer.state == "idle" and not app.news()
+        return app.session.state == "idle" and not app.news()
 
-    app._touch()
+    app.touch()
     app.run(until=look)
     width, height = app.scene_size
     row(f"rest to full resolution ({width}x{height})", f"{full[0]:.2f} s", "at most 4 s at 1280x720")

@@ -1,6 +1,7 @@
 // CPU only: kernels launched by name, their blocks one after the other, with arguments as cuLaunchKernel takes them. So the host side of
 // the cuda executor runs, and is tested, without a GPU: all but races and the machine itself.
 #pragma once
+#include "launch_train.h"
 #include "normals.cuh"
 #include "tiles.cuh"
 #include "wave.cuh"
@@ -21,11 +22,6 @@ template <class K> struct RoundKernels {
         {"wave_composite", wave_composite_block<K>}, {"wave_finish", wave_finish_block<K>},
     };
 };
-
-static inline bool same_name(const char *a, const char *b) {
-    while (*a && *a == *b) a++, b++;
-    return *a == *b;
-}
 
 // As compiled for one kind of model.
 template <class K> static inline int launch_compiled(const char *name, const int *shape, void **args, int backwards) {
@@ -72,9 +68,10 @@ template <class K> static inline int launch_compiled(const char *name, const int
     return 0;
 }
 
-// shape: blocks in x and y, threads in x and y. backwards: the last block first. Returns 0 for a name that is none. The first argument of
-// all but fill_normals, which knows no model, is the scene.
+// shape: blocks in x and y, threads in x and y. backwards: the last block first. Returns 0 for a name that is none. What trains is an
+// octree; the first argument of the other kernels, but for fill_normals, which knows no model, is the scene.
 static inline int launch_by_name(const char *name, const int *shape, void **args, int backwards) {
+    if (launch_training(name, shape, args, backwards)) return 1;
     if (!same_name(name, "fill_normals") && ((const Scene *)args[0])->heads)
         return launch_compiled<PyramidModel>(name, shape, args, backwards);
     return launch_compiled<OctreeModel>(name, shape, args, backwards);

@@ -68,8 +68,10 @@ DEVICE float sum_lanes(float x) { return x; }
 
 #ifdef __CUDACC__
 DEVICE void add_count(int *p, int n) { atomicAdd(p, n); }
+DEVICE void add_to(float *p, float x) { atomicAdd(p, x); }
 #else
 DEVICE void add_count(int *p, int n) { *p += n; }  // each CPU thread counts into its own array
+DEVICE void add_to(float *p, float x) { *p += x; }  // no two CPU threads have the same node
 #endif
 
 }  // namespace infnerf

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.camera import Camera
+from ..models.similarity import inverse, move_points, move_pose, scale_of
 from .footprints import seen_footprint
 from .images import image_size
 from .placement import describe_scene, placement
 from .ply import DatasetError, PointCloud, atomic_write
 from .source import Frame, FrameError, Source, inverse_pose, shown
 from .splits import choose
-from .transform import check_similarity, inverse, move_points, move_pose, scale_of
+from .transform import check_similarity
 
 __all__ = [
     "Dataset", "DatasetError", "PointCloud", "camera_entry", "dataset_of", "load_dataset", "read_source",

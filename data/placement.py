@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.camera import Camera
+from ..models.similarity import move_points, move_pose, scale_of
 from .ply import DatasetError, PointCloud
 from .source import FrameError, Source, array, number
 from .transform import (
@@ -17,10 +18,7 @@ from .transform import (
     frustum_box,
     look_at_box,
     look_at_point,
-    move_points,
-    move_pose,
     moved_box,
-    scale_of,
     turn_up,
     up_of,
 )

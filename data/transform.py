@@ -1,7 +1,4 @@
-"""Where a scene lies: similarities between coordinates, up from the cameras, and the part of space that they look at.
-
-A similarity is a matrix [4, 4]: a rotation times one positive scale, and a translation.
-"""
+"""Where a scene lies: up from the cameras, and the part of space that they look at."""
 
 from __future__ import annotations
 
@@ -11,22 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.camera import Camera
+from ..models.similarity import move_points, scale_of
 from .ply import DatasetError
 from .source import LARGEST, RIGID, FrameError, rigid
 
 OUTLIERS = (0.5, 99.5)  # percentiles of the points that a box made from them keeps
 _PARALLEL = 0.01  # eigenvalue below which optical axes do not say where they meet: all within about 6 degrees
 _FAR = 4.0  # spreads of the cameras: how far ahead a scene is put when nothing tells
-
-
-def scale_of(transform: NDArray[np.float64]) -> float:
-    """The factor by which a similarity enlarges.
-
-    >>> round(scale_of(np.diag([2.0, 2.0, 2.0, 1.0])), 12)
-    2.0
-    """
-    scale = float(np.cbrt(np.linalg.det(transform[:3, :3])))
-    return 1.0 if abs(scale - 1) < 1e-12 else scale
 
 
 def check_similarity(where: str, value: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -42,32 +30,6 @@ def check_similarity(where: str, value: NDArray[np.float64]) -> NDArray[np.float
         raise DatasetError(
             f"{where}: expected a 4x4 similarity (a rotation, one scale, a translation), found another matrix"
         ) from None
-    return pose
-
-
-def inverse(transform: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The inverse of a similarity, exact to rounding.
-
-    >>> round(float(inverse(np.diag([2.0, 2.0, 2.0, 1.0]))[0, 0]), 12)
-    0.5
-    """
-    result = np.eye(4)
-    result[:3, :3] = transform[:3, :3].T / scale_of(transform) ** 2
-    result[:3, 3] = -result[:3, :3] @ transform[:3, 3]
-    return result
-
-
-def move_points(transform: NDArray[np.float64], xyz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points [n, 3] in other coordinates."""
-    return xyz @ transform[:3, :3].T + transform[:3, 3]
-
-
-def move_pose(transform: NDArray[np.float64], c2w: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A pose [4, 4] in other coordinates; the pose stays rigid whatever the scale."""
-    if np.array_equal(transform, np.eye(4)):
-        return c2w
-    pose = transform @ c2w
-    pose[:3, :3] /= scale_of(transform)
     return pose
 
 

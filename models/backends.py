@@ -16,6 +16,7 @@ from torch import Tensor
 from .capacity import row_numbers, stored_shapes
 from .checks import Refusal
 from .config import InfNeRFConfig
+from .mipnerf_config import MipNeRFConfig
 from .octree import Octree
 from .pynerf_config import PyNeRFConfig
 
@@ -68,7 +69,7 @@ class Format:
     """What a backend's checkpoint holds besides what all do."""
 
     config: Callable[[dict[str, Any]], Any]  # raises `ValueError` with one sentence
-    tensors: Callable[[Any, Octree], Stored]  # of `field`, by config and octree
+    tensors: Callable[[Any, Octree], Stored]  # of `field`, by config and octree; raises `Refusal`
     #: Config, octree, tensor, flat index -> where that number is, in words.
     place: Callable[[Any, Octree, str, int], str]
 
@@ -115,18 +116,26 @@ def _pynerf_place(config: PyNeRFConfig, octree: Octree, key: str, index: int) ->
     return f"grid {grid} of level {head}"
 
 
+def _mipnerf_tensors(config: MipNeRFConfig, octree: Octree) -> Stored:
+    if octree.n_nodes != 1:
+        raise Refusal(f"octree of a mip-NeRF must be a lone root, got {octree.n_nodes} nodes")
+    return {name: (shape, torch.float32) for name, shape in config.tensor_shapes.items()}
+
+
 FORMATS: dict[str, Format] = {
     "infnerf": Format(InfNeRFConfig.from_dict, _infnerf_tensors, _infnerf_place),
     "pynerf": Format(PyNeRFConfig.from_dict, _pynerf_tensors, _pynerf_place),
+    "mipnerf": Format(MipNeRFConfig.from_dict, _mipnerf_tensors, lambda config, octree, key, index: f"number {index}"),
 }
 
 
 def model_of(checkpoint: Checkpoint) -> Model:
     """The model of a checkpoint, whichever its backend; its tensors stay mapped to the file where they can."""
     from .infnerf import InfNeRF
+    from .mipnerf import MipNeRF
     from .pynerf import PyNeRF
 
-    kinds = {"infnerf": InfNeRF, "pynerf": PyNeRF}
+    kinds = {"infnerf": InfNeRF, "pynerf": PyNeRF, "mipnerf": MipNeRF}
     return kinds[checkpoint.backend].from_checkpoint(checkpoint)
 
 

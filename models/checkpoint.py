@@ -29,6 +29,8 @@ FORMAT, VERSION = "infnerf", 1
 COLOR_SPACES = ("linear", "srgb")
 REQUIRED_KEYS = ("format", "version", "backend", "config", "octree", "field", "scene")
 OPTIONAL_KEYS = ("view", "training")
+PINHOLE_KEYS = ("fx", "fy", "cx", "cy", "width", "height")
+LENS_KEYS = ("lens", "distortion")  # of a camera that is no pinhole
 
 #: The only names a pickle of plain data and tensors asks for. Anything else is refused before unpickling starts.
 _SAFE_GLOBALS = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict"} | {
@@ -69,14 +71,15 @@ class Checkpoint:
 
 def camera_from_entry(entry: Mapping[str, Any]) -> Camera:
     """The `Camera` of one entry of `scene["cameras"]`. Raises `ValueError` for bad numbers."""
-    lens = (entry[key] for key in ("fx", "fy", "cx", "cy", "width", "height"))
-    return Camera(np.array(entry["c2w"], np.float64), *lens)
+    pinhole = (entry[key] for key in PINHOLE_KEYS)
+    lens = {key: entry[key] for key in LENS_KEYS if key in entry}
+    return Camera(np.array(entry["c2w"], np.float64), *pinhole, **lens)
 
 
 def camera_to_entry(name: str, camera: Camera) -> dict[str, Any]:
-    """The entry of `scene["cameras"]` for a camera, the inverse of `camera_from_entry`."""
-    lens = {key: getattr(camera, key) for key in ("fx", "fy", "cx", "cy", "width", "height")}
-    return {"name": name, "c2w": camera.c2w.tolist(), **lens}
+    """The entry of `scene["cameras"]` for a camera, the inverse of `camera_from_entry`; a pinhole's has no lens."""
+    entry = {"name": name, "c2w": camera.c2w.tolist(), **{key: getattr(camera, key) for key in PINHOLE_KEYS}}
+    return entry if camera.is_pinhole else entry | {"lens": camera.lens, "distortion": list(camera.distortion)}
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -86,7 +89,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     path = Path(path)
     try:
-        _inspect(path)
+        inspect_container(path)
         # mmap: a city's tables may be larger than memory, and a node pool reads rows where they lie.
         values = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         checkpoint = _validate(values)
@@ -138,8 +141,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> Non
             temporary.unlink()
 
 
-def _inspect(path: Path) -> None:
-    """Looks at the container without unpickling: a zip of stored records whose pickle asks for plain data only?"""
+def inspect_container(path: Path) -> None:
+    """Looks at what torch.save wrote without unpickling it: a zip of stored records whose pickle asks for plain data
+    and tensors only? Raises `Refusal` for a file that is none; damage raises whatever zipfile and pickle do."""
     if path.is_dir():
         raise Refusal("expected a checkpoint file, got a folder")
     try:
@@ -183,8 +187,6 @@ def _validate(values: Any) -> Checkpoint:
     backend = top.get("backend")
     if not isinstance(backend, str) or backend not in TITLES:
         raise Refusal(f"backend must be one of {', '.join(TITLES)}, got {found(backend)}")
-    if backend not in FORMATS:
-        raise Refusal(f"backend {backend!r} is not supported yet by this version, expected {' or '.join(FORMATS)}")
     form = FORMATS[backend]
     keys(top, "the file", REQUIRED_KEYS, OPTIONAL_KEYS)
     for key in ("scene", "view", "training"):
@@ -295,10 +297,17 @@ def _view(value: Any) -> dict[str, Any]:
 
 def _camera(value: Any, key: str) -> None:
     entry = mapping(value, key)
-    keys(entry, key, ("c2w", "fx", "fy", "cx", "cy", "width", "height"), ("name",))
+    keys(entry, key, ("c2w", *PINHOLE_KEYS), ("name", *LENS_KEYS))
     numbers(entry["c2w"], f"{key}.c2w", (4, 4))
-    for name in ("fx", "fy", "cx", "cy", "width", "height"):
+    for name in PINHOLE_KEYS:
         numbers(entry[name], f"{key}.{name}", ())
+    if not isinstance(entry.get("lens", ""), str):
+        raise Refusal(f"{key}.lens must be a word, got {found(entry['lens'])}")
+    if "distortion" in entry:
+        told = entry["distortion"]
+        if not isinstance(told, (list, tuple)):
+            raise Refusal(f"{key}.distortion must be a list of numbers, got {found(told)}")
+        numbers(told, f"{key}.distortion", (len(told),))
     try:
         camera_from_entry(entry)
     except ValueError as error:

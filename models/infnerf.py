@@ -248,7 +248,8 @@ class InfNeRF(nn.Module):
 
     def to_local(self, points: Tensor) -> Tensor:
         """World points [n, 3] -> root-local, in double and back, so that large world coordinates keep their digits."""
-        return ((points.double() - self.octree.corner[0].double()) / self.octree.root_size).to(points.dtype)
+        corner = self.octree.corner[0].double().to(points.device)
+        return ((points.double() - corner) / self.octree.root_size).to(points.dtype)
 
     def layer_weights(self, node: Tensor, dtype: torch.dtype) -> list[Tensor]:
         """The four layers' weights of each tile's node: [n_tiles, n_in * n_out + n_out]."""
@@ -306,6 +307,6 @@ class InfNeRF(nn.Module):
         config = self.config
         return march(
             self.octree, self.occupancy, config.occupancy_resolution, config.resolution,
-            self.local_aabb(origins.dtype), origins, directions, cones, counters, settings, space,
+            self.local_aabb(origins.dtype).to(origins.device), origins, directions, cones, counters, settings, space,
             self.config.background,
         )  # fmt: skip

@@ -12,7 +12,9 @@ def pack_bits(cells: Tensor) -> Tensor:
     >>> pack_bits(torch.tensor([[True] + [False] * 30 + [True]])).tolist()
     [[-2147483647]]
     """
-    bits = cells.unflatten(1, (cells.shape[1] // 32, 32)).long() << torch.arange(32)  # no -1: unknown of no rows
+    bits = cells.unflatten(1, (cells.shape[1] // 32, 32)).long() << torch.arange(
+        32, device=cells.device
+    )  # no -1: unknown of no rows
     words = bits.sum(-1)
     return torch.where(words >= 1 << 31, words - (1 << 32), words).int()
 

@@ -27,6 +27,7 @@ CAMERA_KEYS = ("c2w", "fx", "fy", "cx", "cy", "width", "height")
 #: The words that the command lines offer; tests hold them to `renderer.resolve` and `renderer.executors`.
 ViewMode = Literal["rgb", "depth", "normal", "alpha", "level", "gsd", "samples", "node"]
 ExecutorName = Literal["auto", "cpu", "torch", "cuda"]
+PRESET_NAMES = ("orbit", "turntable", "spiral", "powers", "cameras")  # camera paths with a name
 
 
 class CommandError(Exception):
@@ -156,6 +157,12 @@ def temporary_beside(path: Path) -> Path:
     """A new path in the folder of `path`, same suffix. Raises `CommandError` as `check_output` does."""
     check_output(path)
     return path.parent / f".{path.stem}.{secrets.token_hex(4)}{path.suffix}"
+
+
+def check_path(path: str) -> None:
+    """Raises `CommandError` for a --path that is neither a preset nor a file."""
+    if path not in PRESET_NAMES and not Path(path).is_file():
+        raise CommandError(f"--path must be one of {', '.join(PRESET_NAMES)}, or a file, got {path!r}")
 
 
 def check_output(path: Path | None) -> None:

@@ -52,8 +52,7 @@ def view_struct(model: InfNeRF | PyNeRF, request: RenderRequest) -> ViewStruct:
 
 
 class CpuExecutor:
-    """Renders an `InfNeRF` or a `PyNeRF` with the CPU kernels. `plain`: one ray at a time, the code of a CUDA thread (for
-    tests)."""
+    """Renders an `InfNeRF` or a `PyNeRF` with the CPU kernels. `plain`: ray by ray, as CUDA threads do (for tests)."""
 
     name = "cpu"
 

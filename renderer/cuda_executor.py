@@ -65,7 +65,7 @@ class CudaExecutor:
     def supports(cls, model: object) -> str | None:
         if not isinstance(model, (InfNeRF, PyNeRF)):
             return f"the cuda executor renders InfNeRF and PyNeRF models, not {type(model).__name__}"
-        return gpu_problem()
+        return gpu_problem(preferred_device() or 0)
 
     def allocate(self, width: int, height: int) -> FrameBuffers:
         """Buffers that `render` leaves on the device; on the host where the device has no room for them."""

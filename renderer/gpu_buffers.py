@@ -80,7 +80,8 @@ class DeviceScene:
     are compiled for it."""
 
     def __init__(self, driver: GpuDriver, model: InfNeRF | PyNeRF) -> None:
-        arrays = SceneArrays(model)
+        here = model.tables.device
+        arrays = SceneArrays(model, device=here if here.index == driver.ordinal else None)
         self.shader = shader_for(driver.architecture, suits_tensor_cores(model))
         self._kind = kind_options(model)
         self._layers = shade_options(model.config) if isinstance(model, InfNeRF) else ()

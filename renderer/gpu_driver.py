@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .gpu_errors import DeviceLost, GpuError, GpuMemoryError, GpuUnavailable
@@ -67,10 +68,10 @@ def check_device(cupy: Any, device: int = 0) -> None:
 
 
 @functools.cache
-def gpu_problem() -> str | None:
-    """None if this machine's GPU can be used, else what is missing and what mends it."""
+def gpu_problem(device: int = 0) -> str | None:
+    """None if the machine's GPU number `device` can be used, else what is missing and what mends it."""
     try:
-        check_device(import_cupy())
+        check_device(import_cupy(), device)
     except GpuUnavailable as error:
         return str(error)
     return None
@@ -111,6 +112,7 @@ class GpuDriver:
             properties = self.cupy.cuda.runtime.getDeviceProperties(device)
             self.name = properties["name"].decode()
         self._loader = KernelLoader(self.cupy)
+        self._torch_streams: dict[int, Any] = {}
 
     def describe(self) -> str:
         """Name and compute capability."""
@@ -162,6 +164,14 @@ class GpuDriver:
         with self._using("setting memory"):
             self.cupy.cuda.runtime.memsetAsync(address, value, n_bytes, self.stream.ptr)
 
+    def torch_stream(self) -> Any:
+        """The stream that torch puts its work on now, in this thread."""
+        pointer = torch.cuda.current_stream(self.ordinal).cuda_stream
+        if pointer not in self._torch_streams:
+            with self._using("taking torch's stream"):
+                self._torch_streams[pointer] = self.cupy.cuda.ExternalStream(pointer, self.ordinal)
+        return self._torch_streams[pointer]
+
     def new_stream(self) -> Any:
         """One more stream, for copies that wait for nothing that is being rendered."""
         with self._using("opening a stream"):
@@ -189,10 +199,12 @@ class GpuDriver:
                     to, to_pitch, source, source_pitch, width, rows, kinds[to_host], (stream or self.stream).ptr
                 )
 
-    def launch(self, name: str, grid: tuple[int, int], *arguments: Any, options: tuple[str, ...] = ()) -> None:
-        """Puts a kernel of `gpu_loader.KERNELS` on the stream. `options`: see `KernelLoader.function`."""
+    def launch(
+        self, name: str, grid: tuple[int, int], *arguments: Any, options: tuple[str, ...] = (), stream: Any = None
+    ) -> None:
+        """Puts a kernel of `gpu_loader.KERNELS` on the stream, or another. `options`: see `KernelLoader.function`."""
         with self._using(name):
-            self._loader.launch(name, grid, arguments, self.stream, options)
+            self._loader.launch(name, grid, arguments, stream or self.stream, options)
 
     def record(self, stream: Any = None) -> Any:
         """An event after all that is on the stream so far."""

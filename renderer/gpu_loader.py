@@ -18,9 +18,13 @@ from .gpu_errors import GpuUnavailable, LaunchError
 from .kernel_build import source_hash
 from .kernels import (
     CUDA_DIR,
+    AdamStruct,
     BuffersStruct,
     FieldSamplesStruct,
+    PackedStruct,
+    RaysStruct,
     SceneStruct,
+    SegmentsStruct,
     SliceStruct,
     ViewStruct,
     WaveStruct,
@@ -31,6 +35,7 @@ OPTIONS = ("--std=c++17",)
 MIN_ARCHITECTURE = 75  # compute capability times ten: __match_any_sync, and what tests compile for
 
 THREADS, SCAN_THREADS = 256, 1024  # as in cuda/block.cuh
+GRAD_SAMPLES, GRAD_THREADS = 64, 64  # as in cuda/train.cuh
 
 
 class DevicePointer(int):
@@ -59,6 +64,11 @@ _SHADE = (("scene", SceneStruct), ("samples", FieldSamplesStruct), ("tiles", Dev
 _SURFACE = (
     ("surface", SurfaceObject), ("source", DevicePointer), ("components", int), ("width", int), ("height", int),
 )  # fmt: skip
+_RAYS = (("scene", SceneStruct), ("rays", RaysStruct), ("limit", int), ("counts", DevicePointer))
+_TILES = (("scene", SceneStruct), ("samples", FieldSamplesStruct), ("tiles", DevicePointer))
+_GRADIENTS = (*_TILES, ("first", int), ("last", int), ("scratch", DevicePointer))
+_SEGMENTS = (("segments", SegmentsStruct), ("n_rays", int), ("rgba", DevicePointer))
+_ADAM = (("adam", AdamStruct), *((name, DevicePointer) for name in ("rows", "rates", "roots", "used")), ("n", int))
 
 KERNELS: dict[str, KernelSpec] = {
     "render_frame": KernelSpec(
@@ -82,6 +92,16 @@ KERNELS: dict[str, KernelSpec] = {
     "shade_tiles": KernelSpec("shade.cu", _SHADE, of_kind=True),
     "shade_tiles_mma": KernelSpec("shade_mma.cu", _SHADE, (128, 1), of_model=True),
     "write_surface": KernelSpec("surface.cu", _SURFACE, (32, 8)),
+    "train_march_count": KernelSpec("train.cu", _RAYS),
+    "train_march": KernelSpec("train.cu", (*_RAYS, ("starts", DevicePointer), ("out", PackedStruct))),
+    "train_field": KernelSpec("train.cu", (*_TILES, ("n", int))),
+    "train_field_backward": KernelSpec("train.cu", _GRADIENTS),
+    "train_weight_gradients": KernelSpec("train.cu", _GRADIENTS, (GRAD_THREADS, 1)),
+    "train_composite": KernelSpec("train.cu", _SEGMENTS),
+    "train_composite_backward": KernelSpec(
+        "train.cu", (*_SEGMENTS, *((name, DevicePointer) for name in ("d_rgba", "d_sigma", "d_rgb")))
+    ),
+    "train_adam": KernelSpec("train.cu", _ADAM),
 }
 
 #: Kernels that shade tiles, the fastest first; all take the same arguments and compute the same, the first with halves.

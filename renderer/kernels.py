@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from . import kernel_build
 
 CUDA_DIR = Path(__file__).resolve().parents[1] / "cuda"
 MAX_GRID_LEVELS = 16
+ADAM_CHUNK = 1 << 18  # numbers a call: threads take turns on these
 
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
 
@@ -133,13 +134,21 @@ class KernelsUnavailable(RuntimeError):
 
 
 def pointer(array: Tensor | np.ndarray | None) -> int | None:
-    """The address of a contiguous CPU array; None stays None."""
+    """The address of a contiguous array; None stays None."""
     if array is None:
         return None
     contiguous = array.is_contiguous() if isinstance(array, Tensor) else array.flags.c_contiguous
     if not contiguous:
         raise ValueError(f"kernels: arrays must be contiguous, got strides for shape {tuple(array.shape)}")
     return array.data_ptr() if isinstance(array, Tensor) else array.ctypes.data
+
+
+class RowKernels(Protocol):
+    """What steps rows of arrays in place: `Kernels`, or `TorchLauncher` on a GPU."""
+
+    def adam_rows(
+        self, rows: AdamStruct, numbers: Tensor, rates: Tensor, roots: Tensor, used: Tensor
+    ) -> None: ...  # fmt: skip
 
 
 class Kernels:
@@ -175,6 +184,16 @@ class Kernels:
         for i, struct in enumerate(STRUCTS):
             if library.kernel_struct_size(i) != ctypes.sizeof(struct):
                 raise KernelsUnavailable(f"{path.name} was built from other sources: {struct.__name__} differs in size")
+
+    def adam_rows(
+        self, rows: AdamStruct, numbers: Tensor, rates: Tensor, roots: Tensor, used: Tensor
+    ) -> None:  # fmt: skip
+        """Steps rows `numbers` [n] int32 of the arrays in `rows` (cuda/adam.cuh); the others are of those rows, [n]."""
+        n, chunk = len(numbers), max(1, ADAM_CHUNK // rows.row_size)
+        arrays = [pointer(array) for array in (numbers, rates, roots, used)]
+        address = ctypes.addressof(rows)
+        calls = [(address, *arrays, i, min(i + chunk, n), 0) for i in range(0, n, chunk)]
+        run_parallel(self.library.adam_rows, calls)
 
     def describe(self) -> str:
         return f"{self.variant} kernels, {self.lanes} lanes, {self.origin}"
@@ -254,23 +273,24 @@ def _compile(variant: str, cache: Path, wanted: str) -> Kernels:
 class SceneArrays:
     """A model as the kernels see it: the struct, and the arrays that it points into.
 
-    `float_tables`: use the model's float32 tables in place (training); else half ones, with halves too small for the
-    fast unpacking (they would be denormal) set to zero.
+    `float_tables`: use the model's float32 tables in place (training), where they lie; else half ones, with halves too
+    small for the fast unpacking (they would be denormal) set to zero, on `device` (None: the host).
     """
 
-    def __init__(self, model: InfNeRF | PyNeRF, float_tables: bool = False) -> None:
+    def __init__(self, model: InfNeRF | PyNeRF, float_tables: bool = False, device: torch.device | None = None) -> None:
         octree = model.octree
+        device = model.tables.device if float_tables else device or torch.device("cpu")
         self.model = model
-        self.children = octree.children.contiguous()
-        self.level = octree.level.contiguous()
-        self.occupancy = model.occupancy.contiguous()
+        self.children = octree.children.to(device).contiguous()
+        self.level = octree.level.to(device).contiguous()
+        self.occupancy = model.occupancy.to(device).contiguous()
         if float_tables:
             self.tables, self.mlp = model.tables.data, model.mlp.data
         else:
-            half = model.tables.data.half()
+            half = model.tables.data.to(device).half()
             small = half.abs() < 6.2e-5
             self.tables = half.masked_fill(small, 0.0) if small.any() else half.contiguous()
-            self.mlp = model.mlp.data.float().contiguous()
+            self.mlp = model.mlp.data.to(device).float().contiguous()
         s = SceneStruct()
         s.children, s.level, s.occupancy = pointer(self.children), pointer(self.level), pointer(self.occupancy)
         s.tables, s.mlp = pointer(self.tables), pointer(self.mlp)

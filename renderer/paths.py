@@ -1,11 +1,11 @@
-"""Camera paths that a scene suggests by itself: an orbit about it, and a spiral from high above down to the street.
+"""Camera paths that a scene's box suggests: an orbit about it, and a spiral from high above down to the street.
 
 Letters: n frames, s the position on the path in [0, 1], `up` the scene's unit up axis, e1, e2 the axes across it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -69,9 +69,9 @@ def orbit(
     >>> len({round(float(c.position[2]), 6) for c in cameras})
     1
     """
-    _check_frames(n_frames)
+    check_frames(n_frames)
     frame = SceneFrame(scene)
-    distance = _distance(frame, width, height, fov_y)
+    distance = framing_distance(frame, width, height, fov_y)
     tilt = np.radians(elevation)
     # A little below the middle: a scene stands on its ground, and most of what there is to see is down there.
     target = frame.center - 0.3 * frame.half_height * frame.up
@@ -96,10 +96,10 @@ def spiral(
     a scene without cameras it ends just above the ground in the middle. Height falls by equal factors in equal times:
     the level of detail then changes at a constant rate.
     """
-    _check_frames(n_frames)
+    check_frames(n_frames)
     frame = SceneFrame(scene)
-    end, ahead, end_pitch = _street(scene, frame)
-    far = 1.1 * _distance(frame, width, height, fov_y)
+    end, ahead, end_pitch = street(scene, frame)
+    far = 1.1 * framing_distance(frame, width, height, fov_y)
     ground = float((frame.center - end) @ frame.up) - frame.half_height  # of the scene's floor over `end`, negative
     end_height = max(-ground, 1e-3 * frame.radius)  # of the last eye over the floor
     end_angle = frame.angle(-ahead)
@@ -117,16 +117,6 @@ def spiral(
         target = floor - (gaze * s + 0.05 * frame.radius * (1 - s)) * radial + s**3 * rise * frame.up
         cameras.append(Camera.from_fov(look_at(eye, target, frame.up), fov_y, width, height))
     return cameras
-
-
-PATHS: dict[str, Callable[..., list[Camera]]] = {"orbit": orbit, "spiral": spiral}
-
-
-def make_path(name: str, scene: Mapping[str, Any], n_frames: int, width: int, height: int) -> list[Camera]:
-    """The path called `name`. Raises `ValueError` for an unknown name or a number of frames below 1."""
-    if name not in PATHS:
-        raise ValueError(f"the path must be one of {', '.join(PATHS)}, got {name!r}")
-    return PATHS[name](scene, n_frames, width, height)
 
 
 def home_camera(
@@ -148,20 +138,22 @@ def home_camera(
     return Camera.from_fov(saved.c2w, saved.fov_y, width, height)
 
 
-def _check_frames(n_frames: int) -> None:
+def check_frames(n_frames: int) -> None:
+    """Raises `ValueError` for a path without frames."""
     if n_frames < 1:
         raise ValueError(f"a camera path needs at least 1 frame, got {n_frames}")
 
 
-def _distance(frame: SceneFrame, width: int, height: int, fov_y: float) -> float:
+def framing_distance(frame: SceneFrame, width: int, height: int, fov_y: float) -> float:
     """From where the scene's footprint just about fills the narrower side of the image, in world units."""
     half = np.radians(fov_y) / 2
     narrow = min(half, np.arctan(np.tan(half) * width / height))
     return 0.75 * frame.radius / float(np.tan(narrow)) + frame.half_height
 
 
-def _street(scene: Mapping[str, Any], frame: SceneFrame) -> tuple[Vector, Vector, float]:
-    """Where the spiral ends: position [3], direction across `up` [3], pitch in radians (above the horizon positive)."""
+def street(scene: Mapping[str, Any], frame: SceneFrame) -> tuple[Vector, Vector, float]:
+    """The lowest, most central of the scene's cameras: position [3], direction across `up` [3], pitch in radians
+    (above the horizon positive)."""
     poses = [np.asarray(entry["c2w"], np.float64) for entry in scene.get("cameras") or ()]
     if not poses:
         lift = EYE_HEIGHT * 2 * frame.half_height - frame.half_height

@@ -19,6 +19,7 @@ from .frame import FrameBuffers, RenderRequest, RenderStats
 if TYPE_CHECKING:
     from ..models.backends import Model
     from ..models.checkpoint import Checkpoint
+    from .key_path import Shot
     from .resolve import SceneModel
     from .video import VideoWriter
 
@@ -147,11 +148,11 @@ class Renderer:
     def render_video(
         self,
         path: str | os.PathLike[str],  # .mp4, .mkv, .mov, or a folder for PNGs
-        cameras: Sequence[Camera],  # a frame each, all of one size
+        frames: Sequence[Camera | Shot],  # a frame each, all of one size
         samples: int = 1,  # frames averaged in each
-        view: str = "rgb",
+        view: str = "rgb",  # of frames that ask for none of their own
         fps: float = 30.0,
-        lod_bias: float = 0.0,  # levels
+        lod_bias: float = 0.0,  # levels; a frame's own comes on top
         exposure: float = 0.0,  # EV
         progress: Callable[[int], None] | None = None,  # called with the number of frames written
     ) -> VideoWriter:
@@ -160,14 +161,17 @@ class Renderer:
         Returns the writer, which knows its `frames` and its `codec`. Raises `ValueError` for no cameras, cameras of
         several sizes, or as `render_image` does; `CommandError` as `VideoWriter` does.
         """
+        from .key_path import Shot
         from .video import VideoWriter
 
-        if not cameras:
+        if not frames:
             raise ValueError(f"render_video: {path} needs at least 1 camera, got none")
-        writer = VideoWriter(path, cameras[0].width, cameras[0].height, fps)
+        shots = [frame if isinstance(frame, Shot) else Shot(frame) for frame in frames]
+        writer = VideoWriter(path, shots[0].camera.width, shots[0].camera.height, fps)
         with writer:
-            for camera in cameras:
-                writer.write(self.render_image(camera, samples, lod_bias).picture(view, exposure))
+            for shot in shots:
+                image = self.render_image(shot.camera, samples, lod_bias + shot.lod_bias)
+                writer.write(image.picture(shot.view or view, exposure))
                 if progress is not None:
                     progress(writer.frames)
         return writer

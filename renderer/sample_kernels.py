@@ -35,6 +35,8 @@ class SampleKernels:
     def __init__(self, model: InfNeRF, plain: bool = False) -> None:
         if model.tables.dtype != torch.float32 or model.mlp.dtype != torch.float32:
             raise ValueError(f"SampleKernels: parameters must be float32, got {model.tables.dtype}, {model.mlp.dtype}")
+        if model.tables.device.type != "cpu":
+            raise ValueError(f"SampleKernels: parameters must be on the host, got {model.tables.device}")
         self.kernels: Kernels = load_kernels()
         self.model, self.plain = model, int(plain)
         self.scene = SceneArrays(model, float_tables=True)

@@ -45,8 +45,12 @@ class TorchExecutor:
 
     @classmethod
     def supports(cls, model: object) -> str | None:
-        known = isinstance(model, (InfNeRF, PyNeRF))
-        return None if known else f"the torch executor does not know {type(model).__name__}"
+        if not isinstance(model, (InfNeRF, PyNeRF)):
+            return f"the torch executor does not know {type(model).__name__}"
+        device = model.tables.device
+        return (
+            None if device.type == "cpu" else f"the torch executor renders models on the host, this one is on {device}"
+        )
 
     @torch.no_grad()
     def render(
@@ -80,7 +84,7 @@ class TorchExecutor:
         settings = MarchSettings(
             request.frame, request.lod_bias, request.min_level, request.max_level, request.step_scale
         )
-        directions, cones = self._camera_rays(request, column, row, counters)
+        directions, cones = self.camera_rays(request, column, row, counters)
         rays = _Rays(directions, cones, settings, request.early_stop)
         origin = torch.from_numpy(request.camera.position.copy())[None]
         origins = self.model.to_local(origin).to(self.dtype).expand(len(column), 3)
@@ -95,9 +99,11 @@ class TorchExecutor:
             array = getattr(out, name)
             array[y0:y1, x0:x1] = value.reshape(y1 - y0, x1 - x0, *array.shape[2:]).numpy()
 
-    def _camera_rays(
+    def camera_rays(
         self, request: RenderRequest, column: Tensor, row: Tensor, counters: Tensor
     ) -> tuple[Tensor, Tensor]:
+        """Unit directions [n, 3] and cones [n] (radius at unit distance, without bias) of pixels [n], as the frame of
+        the request jitters them; `counters`: row * width + column."""
         camera = request.camera
         px, py = column.to(self.dtype) + 0.5, row.to(self.dtype) + 0.5
         if request.frame:

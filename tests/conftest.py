@@ -82,6 +82,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(f"gpu tests skipped for want of a CUDA device: {len(skipped)}")
 
 
+@pytest.fixture(autouse=True)
+def training_on_the_host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is a GPU, runs that are told no device train on the CPU all the same, but for tests of the GPU: what
+    they hold runs to, bit for bit, a GPU's atomics don't keep."""
+    if request.node.get_closest_marker("gpu") is None and _missing("gpu") is None:
+        from infnerf.training import device
+
+        monkeypatch.setattr(device, "_cuda_problem", lambda: "tests train on the host")
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the repository."""
@@ -132,3 +142,14 @@ def shared() -> Iterator[Harness]:
 def viewer(shared: Harness) -> Harness:
     """The module's viewer, at home and at rest."""
     return shared.at_home()
+
+
+@pytest.fixture
+def two(viewer: Harness) -> Iterator[Harness]:
+    """The module's viewer with a second scene, which is darker."""
+    viewer.app.add("dim.pth")
+    viewer.settle()
+    assert len(viewer.app.session.loaded) == 2
+    yield viewer
+    viewer.app.photographs.data = None
+    viewer.at_home()

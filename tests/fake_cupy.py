@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from infnerf.renderer.gpu_driver import GpuDriver
 from infnerf.renderer.gpu_loader import KERNELS
 from infnerf.renderer.kernels import load_kernels
+from infnerf.renderer.torch_launch import TorchLauncher
 
 OUT_OF_MEMORY, LAUNCH_FAILURE, UNSUPPORTED_CAPTURE = 2, 719, 900
 
@@ -180,3 +182,15 @@ def launch_on_cpu(name: str, grid: tuple[int, int], arguments: list[np.ndarray],
     shape = (ctypes.c_int * 4)(*grid, *KERNELS[name].threads)
     pointers = (ctypes.c_void_p * len(arguments))(*[argument.ctypes.data for argument in arguments])
     assert load_kernels().library.launch_kernel(name.encode(), shape, pointers, int(backwards)) == 1, name
+
+
+class HostDriver(GpuDriver):
+    """Takes torch's tensors on the host for such on the device."""
+
+    def torch_stream(self) -> Any:
+        return self.stream
+
+
+def host_launcher(fake: FakeCupy | None = None) -> TorchLauncher:
+    """Runs the kernels of training on tensors in host memory."""
+    return TorchLauncher(HostDriver(fake or FakeCupy()))

@@ -61,8 +61,8 @@ class AnalyticExecutor:
 
     name = "analytic"
 
-    def __init__(self, model: Any, slow: float = 0.0) -> None:
-        self.model, self.slow = model, slow
+    def __init__(self, model: Any, slow: float = 0.0, light: float = 1.0) -> None:
+        self.model, self.slow, self.light = model, slow, light
         self._children, self._level = model.octree.children.numpy(), model.octree.level.numpy()
         self.closed = False
         self.fail: Exception | None = None
@@ -103,7 +103,7 @@ class AnalyticExecutor:
         level = self._level[node]
         shape = y1 - y0, x1 - x0
         steps = 8 / request.step_scale
-        shade = 1 - 0.06 * (wanted - level)  # what a bias changes shows in the colour too
+        shade = self.light * (1 - 0.06 * (wanted - level))  # what a bias changes shows in the colour too
         values = {
             "color": np.column_stack([color * shade[:, None], np.ones(len(hit))]) * hit[:, None],
             "depth": np.where(hit, distance, 0),
@@ -161,7 +161,8 @@ def trace(origin: NDArray, rays: NDArray) -> tuple[NDArray, NDArray, NDArray]:
 
 @dataclasses.dataclass
 class AnalyticOpener:
-    """Stands in for `open_checkpoint`: any path gives the analytic scene, one with "bad" in it is refused."""
+    """Stands in for `open_checkpoint`: any path gives the analytic scene, one with "bad" in it is refused, one with
+    "dim" in it is darker."""
 
     depth: int = 4
     opened: list[tuple[Path, str]] = dataclasses.field(default_factory=list)
@@ -172,11 +173,12 @@ class AnalyticOpener:
             raise ValueError(f"{path}: expected a checkpoint (a zip written by torch.save), got 12 bytes")
         octree = make_octree(self.depth)
         model = SimpleNamespace(octree=octree, gsd=lambda level: octree.root_size / 2**level / RESOLUTION, scene=SCENE)
+        model.level_parameters = [8000] * (octree.depth + 1)
         reason = f"analytic: made for tests, asked for {executor}"
         return LoadedScene(
             path,
             model,
-            AnalyticExecutor(model),
+            AnalyticExecutor(model, light=0.5 if "dim" in path.name else 1.0),
             reason,
             {},
             "infnerf",
@@ -228,10 +230,10 @@ class Harness:
         deadline = time.monotonic() + 60
         quiet = 0
         while quiet < 3:
-            assert time.monotonic() < deadline, f"the viewer did not come to rest: {self.app.session.renderer.state}"
+            assert time.monotonic() < deadline, f"the viewer did not come to rest: {self.app.session.state}"
             assert self.app.session.worker.drain(30)
             self.frame()
-            if not self.app.session.renderer.wait_idle(0.02 if self.app.moving else 30):
+            if not self.app.session.wait_idle(0.02 if self.app.moving else 30):
                 continue
             quiet = 0 if self.app.news() or self.app.session.worker.finished else quiet + 1
             if self.window.activity:
@@ -265,6 +267,8 @@ class Harness:
     def at_home(self) -> Harness:
         """Puts state, camera and messages back to where a test may expect them, and waits for rest."""
         app = self.app
+        while len(app.session.loaded) > 1:
+            app.actions["close"](1)
         for name, value in (vars(ViewerState()) | QUICK).items():
             if name != "camera":
                 setattr(app.state, name, value)

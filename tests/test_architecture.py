@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "models": set(),
 }
 #: data knows nothing of models but their geometry (and how a package names what it has).
-GEOMETRY = {"infnerf.models.camera", "infnerf.models.lens", "infnerf.models.octree", "infnerf.models.lazy"}
+GEOMETRY = {f"infnerf.models.{name}" for name in ("camera", "lens", "octree", "similarity", "lazy")}
 MAX_LINES = 400
 
 

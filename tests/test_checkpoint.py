@@ -132,6 +132,21 @@ def without(key: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda values: {name: value for name, value in values.items() if name != key}
 
 
+def test_a_camera_keeps_its_lens(tmp_path: Path) -> None:
+    checkpoint = small_checkpoint()
+    pose = look_at(np.array([9, 9, 9]), np.zeros(3), np.array([0, 0, 1]))
+    lenses = [
+        Camera(pose, 50, 51, 20, 15, 40, 30, (0.1, -0.02, 1e-3, 0), "perspective"),
+        Camera(pose, 50, 51, 20, 15, 40, 30, (0.1, 0, 0, 0), "fisheye"),
+        Camera(pose, 50, 51, 20, 15, 40, 30),
+    ]
+    checkpoint.scene["cameras"] = [camera_to_entry(str(i), camera) for i, camera in enumerate(lenses)]
+    save_checkpoint(checkpoint, tmp_path / "lens.pth")
+    for camera, saved in zip(lenses, load_checkpoint(tmp_path / "lens.pth").cameras.values(), strict=True):
+        assert (saved.lens, saved.distortion, saved.fx, saved.fy) == (camera.lens, camera.distortion, 50, 51)
+    assert set(checkpoint.scene["cameras"][2]) == {"name", "c2w", "fx", "fy", "cx", "cy", "width", "height"}
+
+
 def camera_with(**changes: Any) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
     return lambda cameras: [cameras[0] | changes, cameras[1]]
 
@@ -143,8 +158,8 @@ SPOILED = {
     "version true": (spoil("version", True), "version must be 1, got True"),
     "version is a tensor": (spoil("version", torch.ones(2)), "version must be 1, got a tensor float32"),
     "backend": (spoil("backend", "gaussians"), "backend must be one of infnerf, pynerf, mipnerf, got 'gaussians'"),
-    "pynerf": (spoil("backend", "pynerf"), "'pynerf' is not supported yet by this version"),
-    "mipnerf": (spoil("backend", "mipnerf"), "'mipnerf' is not supported yet by this version"),
+    "pynerf": (spoil("backend", "pynerf"), "config lacks background, base_resolution, density_hidden_dim"),
+    "mipnerf": (spoil("backend", "mipnerf"), "config lacks density_bias, disparity, far"),
     "config type": (spoil("config", [1]), "config must be a dict"),
     "config value": (spoil("config.table_size", "many"), "config.table_size must be a whole number from 64"),
     "config range": (spoil("config.table_size", 100000), "config.table_size must be a power of two, got 100000"),
@@ -198,6 +213,16 @@ SPOILED = {
     "camera size": (spoil("scene.cameras", camera_with(width=100000)), "width must be a whole number from 1 to 16384"),
     "camera size 0": (spoil("scene.cameras", camera_with(height=0)), "height must be a whole number from 1 to 16384"),
     "camera name": (spoil("scene.cameras", camera_with(name="second")), "cameras[1].name must be a string of its own"),
+    "camera lens": (spoil("scene.cameras", camera_with(lens="anamorphic")), "scene.cameras[0]: Camera: lens must be"),
+    "camera lens type": (spoil("scene.cameras", camera_with(lens=3)), "scene.cameras[0].lens must be a word, got 3"),
+    "camera distortion": (
+        spoil("scene.cameras", camera_with(lens="perspective", distortion=[0.1, "x", 0, 0])),
+        "scene.cameras[0].distortion must be a list of 4 finite numbers",
+    ),
+    "camera distortion type": (
+        spoil("scene.cameras", camera_with(distortion=0.1)),
+        "scene.cameras[0].distortion must be a list of numbers",
+    ),
     "view": (spoil("view", {"camera": {"fx": 1}}), "view.camera lacks c2w"),
     "view code": (spoil("view", {1.5: 0}), "view must have strings"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ CAMERA = {
     "width": 48,
     "height": 32,
 }
+HERE = __file__  # a file that is there, opened by nobody
 CHANNELS = ("color", "depth", "normal", "level", "gsd_ratio", "samples", "node", "clamped")
 HEAVY = ("torch", "numpy", "imgui_bundle", "OpenGL", "glfw", "av", "PIL")
 
@@ -105,7 +107,16 @@ def test_infnerf_without_what_it_needs_exits_2(arguments: list[str]) -> None:
         (["--headless", "--fps", "nan"], 2, "--fps"),
         (["--headless", "--lod-bias", "99"], 2, "--lod-bias"),
         (["--screenshot", "x.jpg"], 2, "must end in .png"),
-        (["a.pth", "b.pth"], 2, "one CHECKPOINT"),
+        (["a.pth", "b.pth"], 1, "a.pth, b.pth: no such files"),
+        ([HERE] * 10, 2, "at most 9 CHECKPOINTs"),
+        ([HERE, HERE, "--headless"], 2, "2 CHECKPOINTs need a window"),
+        ([HERE, "--compare", "wipe"], 2, "--compare needs two CHECKPOINTs"),
+        ([HERE, HERE, HERE, "--compare", "wipe", "--headless"], 2, "it takes two CHECKPOINTs, got 3"),
+        ([HERE, HERE, "--compare", "flicker", "--headless"], 2, "flicker needs a window"),
+        ([HERE, HERE, "--compare", "error", "--record", "x.mp4"], 2, "not with --record"),
+        ([HERE, "b.pth", "--compare", "error", "--screenshot", "x.png"], 1, "b.pth: no such file"),
+        ([HERE, "--data", ".", "--headless"], 2, "--data needs a window"),
+        ([HERE, "--data", "nowhere"], 1, "nowhere: expected the folder of a data set"),
         (["--follow", ".", "--screenshot", "x.png"], 2, "--follow needs a window"),
         (["--follow", ".", "--headless"], 2, "--follow needs a window"),
         (["--follow", "nowhere/run.pth"], 1, "there is no folder nowhere"),
@@ -160,6 +171,8 @@ def test_infnerf_view_says_what_is_wrong(
         (["city", "out", "--size", "0x0"], 1, "got 0x0"),
         (["city", "out", "--blocks", "0"], 2, "--blocks"),
         (["render", "m.pth", "--camera", "c.json", "--out", "x.bmp"], 2, ".png or .npz"),
+        (["render", "m.pth", "--out", "x.png"], 2, "render takes --camera CAM.json for a view, or --path NAME|FILE"),
+        (["render", "m.pth", "--out", "x.mp4", "--path", "dive"], 1, "or a file, got 'dive'"),
         (["render", "m.pth", "--camera", "c.json", "--out", "no/x.png"], 1, "no does not exist"),
         (["bench", "m.pth", "--executors", "cpu,abacus"], 2, "'abacus'"),
         (["bench", "m.pth", "--size", "100000x2"], 1, "got 100000x2"),
@@ -298,12 +311,12 @@ def test_a_reader_that_leaves_early_makes_no_noise(tiny_checkpoint: Path) -> Non
 
 def test_words_offered_are_the_words_understood() -> None:
     from infnerf.renderer.executors import NAMES
-    from infnerf.renderer.paths import PATHS
+    from infnerf.renderer.path_presets import PRESETS
     from infnerf.renderer.resolve import VIEW_MODES
 
     assert get_args(cliutil.ViewMode) == VIEW_MODES
     assert set(NAMES) <= set(get_args(cliutil.ExecutorName))
-    assert set(PATHS) == set(get_args(view.PathName))
+    assert tuple(PRESETS) == cliutil.PRESET_NAMES
 
 
 def test_render_writes_every_channel(tiny_checkpoint: Path, camera_file: Path, tmp_path: Path) -> None:
@@ -355,3 +368,37 @@ def test_info_lists_the_levels(tiny_checkpoint: Path, capsys: pytest.CaptureFixt
     assert [int(row[1]) for row in rows] == model.octree.level_counts()
     assert float(rows[2][4]) == pytest.approx(1 / 4 / 32, rel=1e-3)  # gsd = size / resolution
     assert f"parameters  {model.n_parameters}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--setting", "geo_dim"], "--setting: expected NAME=VALUE with NAME one of .*geo_dim.*, got 'geo_dim'"),
+        (["--setting", "colour=1"], "--setting: expected NAME=VALUE .* got 'colour=1'"),
+        (["--setting", "geo_dim=x"], "--setting: geo_dim takes a whole number, got 'x'"),
+        (["--setting", "geo_dim=99"], "config.geo_dim must be a whole number from 1 to 31, got 99"),
+        (["--setting", "background=true"], "got 'background=true'"),  # that is --background
+    ],
+)
+def test_settings_by_name_are_checked(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", str(tmp_path), "--out", str(tmp_path / "m.pth"), "--steps", "1", *arguments]
+    assert infnerf.main(command) == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+
+
+def test_render_films_a_path_as_the_viewer_does(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """`infnerf render --path` and `infnerf-view --record` give the same frames, and the poses say where they were."""
+    model, poses = str(tiny_checkpoint), str(tmp_path / "poses.json")
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    same = ["--size", "24x16", "--frames", "3", "--samples", "2", "--executor", "cpu"]
+    assert infnerf.main(["render", model, "--path", "turntable", "--out", a, "--poses", poses, *same]) == 0
+    assert view.main([model, "--path", "turntable", "--record", b, *same]) == 0
+    assert infnerf.main(["render", model, "--path", poses, "--out", c, *same]) == 0
+    frames = {name: [file.read_bytes() for file in sorted((tmp_path / name).iterdir())] for name in "abc"}
+    assert len(set(frames["a"])) == 3
+    assert frames["a"] == frames["b"]
+    assert len(frames["c"]) == 3
+    near = [np.asarray(Image.open(tmp_path / name / "frame_00001.png")).astype(int) for name in "ac"]
+    assert np.abs(near[0] - near[1]).max() <= 2  # poses went through a file

@@ -291,13 +291,13 @@ def test_auto_takes_the_gpu_where_it_works_and_says_why_not_elsewhere(monkeypatc
     from infnerf.renderer import cuda_executor
 
     model = random_model(0)
-    monkeypatch.setattr(cuda_executor, "gpu_problem", lambda: "no NVIDIA driver answers: install it")
+    monkeypatch.setattr(cuda_executor, "gpu_problem", lambda device: "no NVIDIA driver answers: install it")
     executor, reason = executors.make_executor("auto", model)
     assert executor.name == "cpu"
     assert reason.endswith("; not cuda: no NVIDIA driver answers: install it")
     with pytest.raises(executors.ExecutorUnavailable, match=r"^not cuda: no NVIDIA driver answers: install it$"):
         executors.make_executor("cuda", model)
-    monkeypatch.setattr(cuda_executor, "gpu_problem", lambda: None)
+    monkeypatch.setattr(cuda_executor, "gpu_problem", lambda device: None)
     monkeypatch.setattr(cuda_executor, "GpuDriver", lambda device: GpuDriver(FakeCupy()))
     executor, reason = executors.make_executor("auto", model)
     assert (executor.name, reason) == ("cuda", "cuda: Fake GPU, compute capability 9.0")

@@ -9,16 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from infnerf.data.dataset import DatasetError, PointCloud, write_cameras
 from infnerf.data.ply import write_ply
 from infnerf.models.camera import Camera, look_at
+from infnerf.models.checkpoint import load_checkpoint, save_checkpoint
+from infnerf.models.config import InfNeRFConfig
 from infnerf.models.infnerf import InfNeRF
 from infnerf.renderer.executors import make_executor
 from infnerf.renderer.frame import FrameBuffers, RenderRequest
 from infnerf.training import cli
-from infnerf.training.evaluate import evaluate, shown
+from infnerf.training.evaluate import evaluate, node_parameters, shown
 
 KEYS = {
     "psnr", "ssim", "lpips", "lpips_why", "per_scale", "per_image", "per_level", "parameters_used", "split", "views",
@@ -125,6 +128,39 @@ def test_the_command_prints_writes_and_draws(
     assert len({Image.open(path).tobytes() for path in pictures.iterdir()}) == 8
 
 
+def test_several_checkpoints_are_shown_beside_each_other(
+    tiny_checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coarse = load_checkpoint(tiny_checkpoint)
+    coarse.field["tables"] = torch.zeros_like(coarse.field["tables"])
+    save_checkpoint(coarse, tmp_path / "coarse.pth")
+    out, pictures = tmp_path / "eval.json", tmp_path / "pictures"
+    paths = [str(tiny_checkpoint), str(tmp_path / "coarse.pth"), str(data)]
+    options = ["--samples", "1", "--json", str(out), "--pictures", str(pictures), "--downscale", "2"]
+    assert cli.main(["eval", *paths, *options]) == 0
+    good, bad = json.loads(out.read_text())
+    assert good["psnr"] > bad["psnr"] + 1
+    assert all(row["frame_ms"] > 0 for row in good["per_scale"].values())
+    rows = {line.split("  ")[1].strip(): line.split() for line in capsys.readouterr().out.splitlines() if "  " in line}
+    for scale, row in good["per_scale"].items():
+        assert rows[f"1/{scale} PSNR dB"][-2:] == [f"{row['psnr']:.2f}", f"{bad['per_scale'][scale]['psnr']:.2f}"]
+    assert rows["parameters"][-2:] == [f"{good['parameters']:,}"] * 2
+    assert rows["backend"][-2:] == ["InfNeRF", "InfNeRF"]
+    assert sorted(path.name for path in pictures.iterdir()) == ["coarse", tiny_checkpoint.stem]
+    assert len(list((pictures / "coarse").iterdir())) == 8
+
+
+def test_the_share_of_parameters_counts_what_nodes_hold(tiny_checkpoint: Path) -> None:
+    """Large nodes count more than small ones."""
+    config = InfNeRFConfig(
+        n_grid_levels=2, table_size=256, base_resolution=4, resolution=8, level_table_sizes=(256, 64)
+    )
+    model = InfNeRF.random(config, InfNeRF.load(str(tiny_checkpoint)).octree, 0)
+    each = node_parameters(model)
+    assert each.sum() == model.n_parameters
+    assert each[0] - each[1] == 2 * 2 * (256 - 64)
+
+
 def test_a_picture_holds_truth_render_and_error(tiny_checkpoint: Path, data: Path, tmp_path: Path) -> None:
     evaluate(tiny_checkpoint, data, scales=(1,), samples=1, pictures=tmp_path)
     truth = np.asarray(Image.open(data / "test" / "images" / "near.png")).astype(int)
@@ -151,6 +187,8 @@ def test_all_measures_the_training_images_too(tiny_checkpoint: Path, data: Path)
     [
         (["missing.pth", "."], 1, "missing.pth: no such file"),
         (["MODEL", "missing"], 1, "missing: no such folder"),
+        (["MODEL"], 2, "eval takes one or several checkpoints and then a data set's folder"),
+        (["MODEL", "missing.pth", "DATA"], 1, "missing.pth: no such file"),
         (["MODEL", "."], 1, "--split all measures every image"),
         (["MODEL", "DATA", "--downscale", "0"], 2, "--downscale must be from 1"),
         (["MODEL", "DATA", "--downscale", "8"], 1, "expected at least 64 pixels on each side"),
@@ -185,8 +223,6 @@ def test_too_few_images_without_a_test_split(tiny_checkpoint: Path, data: Path, 
 
 def test_data_of_another_place_are_moved_to_the_models(tiny_checkpoint: Path, data: Path, tmp_path: Path) -> None:
     """A checkpoint that says how its scene lies in the capture's coordinates takes data in those coordinates."""
-    from infnerf.models.checkpoint import load_checkpoint, save_checkpoint
-
     checkpoint = load_checkpoint(tiny_checkpoint)
     place = np.diag([2.0, 2.0, 2.0, 1.0])  # the capture's to the scene's: the capture is half as large
     place[:3, 3] = 0.25, -1, 3

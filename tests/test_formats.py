@@ -11,8 +11,9 @@ import pytest
 
 from infnerf.data.dataset import Dataset, DatasetError, load_dataset
 from infnerf.data.footprints import seen_footprint
-from infnerf.data.transform import inverse, look_at_box, look_at_point, move_points, up_of
+from infnerf.data.transform import look_at_box, look_at_point, up_of
 from infnerf.models.camera import Camera, look_at
+from infnerf.models.similarity import inverse, move_points
 
 #: A camera at (0, -4, 1) that looks along +y, image up along +z: OpenGL's and OpenCV's columns, by hand.
 BY_HAND_GL = [[1, 0, 0, 0], [0, 0, -1, -4], [0, 1, 0, 1], [0, 0, 0, 1]]

@@ -60,8 +60,9 @@ def test_a_wrong_launch_names_kernel_argument_expected_and_got(name: str, argume
 
 
 def test_every_entry_point_of_the_table_is_in_its_file_with_its_parameters() -> None:
-    names = {f"{name}Struct": name for name in ("Scene", "View", "Buffers", "Wave", "Slice", "FieldSamples")}
-    names |= {"int": "int", "DevicePointer": r"const int \*", "SurfaceObject": "u64"}
+    structs = "Scene", "View", "Buffers", "Wave", "Slice", "FieldSamples", "Rays", "Packed", "Segments"
+    names = {f"{name}Struct": name for name in structs} | {"AdamStruct": "AdamRows"}
+    names |= {"int": "int", "DevicePointer": r"(?:const )?(?:int|float) \*", "SurfaceObject": "u64"}
     for name, spec in KERNELS.items():
         source = (CUDA_DIR / spec.file).read_text()
         if re.search(rf"^(MODEL_)?KERNEL\({name}, (SCAN_)?THREADS(, 1)?\)", source, re.M):
@@ -72,16 +73,20 @@ def test_every_entry_point_of_the_table_is_in_its_file_with_its_parameters() -> 
 
 def test_python_and_cuda_agree_on_sizes_and_constants() -> None:
     """NVRTC checks what it will lay out on the device; the CPU build checks itself when it loads."""
-    sizes = {"Scene": 0, "View": 1, "Buffers": 2, "FieldSamples": 5, "Slice": 8, "Wave": 9}
+    sizes = {
+        "Scene": 0, "View": 1, "Buffers": 2, "Rays": 3, "Packed": 4, "FieldSamples": 5, "Segments": 6, "AdamRows": 7,
+        "Slice": 8, "Wave": 9,
+    }  # fmt: skip
     lines = [f"static_assert(sizeof({name}) == {ctypes.sizeof(STRUCTS[i])});" for name, i in sizes.items()]
     constants = {
         "THREADS": gpu_loader.THREADS, "SCAN_THREADS": gpu_loader.SCAN_THREADS, "CHUNK": gpu_buffers.CHUNK,
         "TILE_SAMPLES": gpu_buffers.TILE_SAMPLES, "MAX_ROUNDS": gpu_buffers.MAX_ROUNDS, "N_SUMS": gpu_buffers.N_SUMS,
         "ROUNDS_USED": gpu_buffers.ROUNDS_USED, "RAYS_LEFT": gpu_buffers.RAYS_LEFT,
+        "GRAD_SAMPLES": gpu_loader.GRAD_SAMPLES, "GRAD_THREADS": gpu_loader.GRAD_THREADS,
         "RAY_TILE_W": gpu_buffers.RAY_TILE[0], "RAY_TILE_H": gpu_buffers.RAY_TILE[1],
     }  # fmt: skip
     lines += [f"static_assert({name} == {value});" for name, value in constants.items()]
-    source = '#include "wave.cuh"\nusing namespace infnerf;\n' + "\n".join(lines)
+    source = '#include "train.cuh"\n#include "wave.cuh"\nusing namespace infnerf;\n' + "\n".join(lines)
     compile_cubin(source, "sizes.cu", "sm_80")
     with pytest.raises(RuntimeError, match="static assertion failed"):
         compile_cubin(source.replace("MAX_ROUNDS ==", "1 + MAX_ROUNDS =="), "sizes.cu", "sm_80")

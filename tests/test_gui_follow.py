@@ -16,7 +16,7 @@ from test_gui_program import null_window
 
 from infnerf.models.checkpoint import load_checkpoint, save_checkpoint
 from infnerf.viewer import app as app_module
-from infnerf.viewer.app import run_window
+from infnerf.viewer.launch import run_window
 from infnerf.viewer.scene import open_checkpoint
 
 pytestmark = pytest.mark.needs("gl")

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
+from gui_controls import COVERED, covers, pick, type_number, use
 from gui_harness import Harness, changed
 
 from infnerf.renderer.resolve import VIEW_MODES
@@ -19,35 +20,6 @@ from infnerf.viewer.posetext import parse_pose
 from infnerf.viewer.state import EXECUTORS, limits
 
 pytestmark = pytest.mark.needs("gl")
-
-Test = TypeVar("Test", bound=Callable[..., None])
-COVERED: set[str] = set()
-
-
-def covers(*controls: str) -> Callable[[Test], Test]:
-    """Says which controls a test is about."""
-    COVERED.update(controls)
-    return lambda test: test
-
-
-def use(viewer: Harness, panel: str, act: Callable[[Any], None]) -> None:
-    """Brings a panel to the front and does something in it; no panel may fail meanwhile."""
-
-    def body(context: Any) -> None:
-        context.window_focus(f"//{panel}")
-        context.set_ref(f"//{panel}")
-        act(context)
-
-    viewer.run(body)
-    assert not [notice.text for notice in viewer.app.notices.current() if "panel" in notice.text]
-
-
-def type_number(viewer: Harness, panel: str, control: str, value: float) -> None:
-    use(viewer, panel, lambda c: c.item_input_value(f"##{control}", value))
-
-
-def pick(viewer: Harness, panel: str, control: str, option: str) -> None:
-    use(viewer, panel, lambda c: c.combo_click(f"##{control}/{option}"))
 
 
 @covers("render_mode")
@@ -384,6 +356,8 @@ def test_every_panel_draws_and_shows_figures_of_the_scene(viewer: Harness) -> No
 
 
 def test_no_control_is_without_a_test(viewer: Harness) -> None:
+    for module in ("test_gui_scenes", "test_gui_compare", "test_gui_photographs"):  # they say what they cover
+        importlib.import_module(module)
     for panel in all_panels():
         use(viewer, panel, lambda c: c.yield_(2))
     assert len(widgets.REGISTRY) > 30

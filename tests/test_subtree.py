@@ -18,6 +18,7 @@ from infnerf.models.infnerf import InfNeRF
 from infnerf.models.octree import Octree, build_octree, lone_root
 from infnerf.renderer.cliutil import CommandError
 from infnerf.training import inherit
+from infnerf.training.base import scene_of
 from infnerf.training.subtree import (
     CLAMPED_WEIGHT,
     SubtreePlan,
@@ -29,7 +30,7 @@ from infnerf.training.subtree import (
 )
 from infnerf.training.subtree_run import part_path
 from infnerf.training.team import Team
-from infnerf.training.trainer import Trainer, plan_tree, scene_of
+from infnerf.training.trainer import Trainer, plan_tree
 
 
 @pytest.fixture(autouse=True)

@@ -118,7 +118,7 @@ def test_validation_pools_a_few_small_held_out_views(city: Path, whole: Path, mo
     assert [view.images[0].shape for view in views] == [(24, 32, 4)] * 2
     seen = [camera.c2w for camera in checkpoint.cameras.values()]
     assert not any(np.array_equal(view.cameras[0].c2w, c2w) for view in views for c2w in seen)
-    model = validation.InfNeRF.from_checkpoint(checkpoint)
+    model = validation.model_of(checkpoint)
     executor, _ = validation.make_executor("auto", model)
     squared = [compare_view(executor, model.scene, view, 0, 1)[0].squared for view in views]
     score = validate(views, checkpoint, pictures=True)

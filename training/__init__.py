@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ..models.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .base import BaseTrainer as BaseTrainer
     from .config import StepRecord as StepRecord
     from .config import TrainerConfig as TrainerConfig
     from .losses import LossConfig as LossConfig
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
+        base=("BaseTrainer",),
         config=("StepRecord", "TrainerConfig"),
         losses=("LossConfig", "LossInputs"),
         optimizer=("AdamConfig",),

@@ -20,8 +20,8 @@ RATE = 3e-2  # of Adam; they start at zero and have far to go
 class Appearance:
     """The vectors of `n_images` images, [n_images, dim] float32; `dim` 0: there are none."""
 
-    def __init__(self, n_images: int, dim: int) -> None:
-        self.vectors = torch.zeros(n_images, dim, requires_grad=dim > 0)
+    def __init__(self, n_images: int, dim: int, device: torch.device | None = None) -> None:
+        self.vectors = torch.zeros(n_images, dim, requires_grad=dim > 0, device=device)
         self.adam = torch.optim.Adam([self.vectors], lr=RATE) if dim else None
 
     def of(self, image: Tensor) -> Tensor | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg, subcommand
 
@@ -16,6 +16,7 @@ from ..renderer.cliutil import (
     UsageError,
     ViewMode,
     check_output,
+    check_path,
     check_range,
     parse_arguments,
     parse_size,
@@ -31,6 +32,7 @@ from .info_cli import Info
 
 if TYPE_CHECKING:
     from ..models.config import InfNeRFConfig
+    from .backends import Backend
     from .config import TrainerConfig
     from .logs import LogConfig
 
@@ -77,16 +79,23 @@ class City:
 
 @dataclass
 class Train:
-    """Build an octree from a data set's points and train it. Ctrl-C keeps a checkpoint that loads."""
+    """Train an InfNeRF (build an octree from a data set's points), or another model. Ctrl-C keeps a checkpoint that
+    loads."""
 
     data: Positional[Path]
     """A capture as InfNeRF, nerfstudio, Blender, Multicam, LLFF or COLMAP lay it out (docs/data.md)."""
     out: Path
     """The checkpoint to write."""
+    backend: Literal["infnerf", "pynerf", "mipnerf"] = "infnerf"
+    """What is trained. Options that name octrees are InfNeRF's."""
+    setting: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=VALUE")] = ()
+    """A number of the model or its training that has no option of its own (docs/training.md). May be repeated."""
     steps: Annotated[int | None, arg(metavar="N")] = None
     """Stop after so many steps."""
     minutes: Annotated[float | None, arg(metavar="M")] = None
     """Stop after so many minutes."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto: on the GPU if there is one that can be used."""
     downscale: Annotated[int, arg(metavar="K")] = 1
     """Train on images smaller by this factor."""
     seed: int = 0
@@ -134,7 +143,7 @@ class Train:
     shared_fraction: Annotated[float, arg(metavar="F")] = 0.6
     """With --parallel subtree, the share of the run in which all train the levels above together."""
 
-    def settings(self) -> tuple[InfNeRFConfig, TrainerConfig]:
+    def settings(self) -> tuple[Any, TrainerConfig]:
         """What a run is told. Raises `UsageError` or `CommandError` for arguments that are wrong, before anything is
         read."""
         if self.steps is None and self.minutes is None:
@@ -157,44 +166,80 @@ class Train:
         if not self.data.exists():
             raise CommandError(f"{self.data}: no such folder")
         check_output(self.out)
-        from ..models.config import InfNeRFConfig
-        from .config import TrainerConfig
+        from .backends import BACKENDS
         from .losses import LossConfig
+
+        kind = BACKENDS.get(self.backend)
+        if kind is None:
+            raise UsageError(f"--backend {self.backend} is not supported yet, expected {' or '.join(BACKENDS)}")
+        self._check_options(kind)
+        try:
+            of_model, of_run = kind.parse(self.setting)
+        except ValueError as error:
+            raise UsageError(f"--setting: {error}") from None
+        try:
+            losses = LossConfig.parse(self.loss, rgb_form=self.rgb_loss)
+        except ValueError as error:
+            raise UsageError(f"--loss: {error}") from None
+        try:
+            model = kind.shape(**of_model) if self.backend != "infnerf" else self._infnerf(of_model)
+            config = kind.config(
+                self.steps, self.minutes, self.seed, self.downscale, max_depth=self.max_depth,
+                max_bytes=round(self.max_megabytes * 1e6), losses=losses,
+                octree_prune_schedule=None if self.prune else (),
+                image_bytes=None if self.image_gigabytes is None else round(self.image_gigabytes * 1e9),
+                device=self.device if "device" in kind.options else "cpu", **of_run,
+            )  # fmt: skip
+        except ValueError as error:
+            raise UsageError(f"--setting: {error}") from None
+        return model, config
+
+    def _check_options(self, kind: Backend) -> None:
+        """Raises `UsageError` for an option that is not of this backend."""
+        from .backends import OPTIONS
+
+        defaults = {field.name: field.default for field in fields(self)}
+        for name in OPTIONS:
+            if name not in kind.options and getattr(self, name) != defaults[name]:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is not an option of --backend {self.backend}; --setting NAME=VALUE "
+                    "sets its numbers"
+                )
+
+    def _infnerf(self, more: dict[str, Any]) -> InfNeRFConfig:
+        """The model that options and settings ask for. Raises `UsageError`."""
+        from ..models.config import InfNeRFConfig
 
         sizes = _numbers("--level-table-sizes", self.level_table_sizes)
         widths = _numbers("--level-hidden-dims", self.level_hidden_dims)
         if sizes and self.table_size is not None:
             raise UsageError("--table-size and --level-table-sizes exclude each other")
+        given: dict[str, Any] = {
+            "n_grid_levels": self.grid_levels, "table_size": max(sizes, default=self.table_size or 4096),
+            "resolution": self.resolution, "hidden_dim": max(widths, default=32), "level_table_sizes": sizes,
+            "level_hidden_dims": widths, "appearance_dim": self.appearance_dim,
+        }  # fmt: skip
         try:
-            model = InfNeRFConfig(
-                self.grid_levels, table_size=max(sizes, default=self.table_size or 4096), resolution=self.resolution,
-                hidden_dim=max(widths, default=32), level_table_sizes=sizes, level_hidden_dims=widths,
-                appearance_dim=self.appearance_dim,
-            )  # fmt: skip
+            return InfNeRFConfig(**given | more)
         except ValueError as error:
             raise UsageError(
                 f"--table-size, --level-..., --grid-levels, --resolution, --appearance-dim: {error}"
             ) from None
-        try:
-            losses = LossConfig.parse(self.loss, rgb_form=self.rgb_loss)
-        except ValueError as error:
-            raise UsageError(f"--loss: {error}") from None
-        config = TrainerConfig(
-            self.steps, self.minutes, self.seed, self.downscale, max_depth=self.max_depth,
-            max_bytes=round(self.max_megabytes * 1e6), losses=losses,
-            octree_prune_schedule=None if self.prune else (),
-            image_bytes=None if self.image_gigabytes is None else round(self.image_gigabytes * 1e9),
-        )  # fmt: skip
-        return model, config
 
     def run(self) -> int:
         model, config = self.settings()
+        import torch
+
         from .config import StepRecord
+        from .device import memory_told, training_device
         from .run import train
         from .team import open_team
 
         background = None if self.background == "auto" else self.background == "on"
-        with open_team() as team, progress_bar("train", 1.0, team.leads) as advance:
+        device = training_device(config.device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # of page-locked memory and NCCL, too
+        with memory_told(), open_team(device) as team, progress_bar("train", 1.0, team.leads) as advance:
 
             def report(now: StepRecord) -> None:
                 rays = f"{now.rays_per_second / 1e3:.1f}k rays/s"
@@ -211,7 +256,7 @@ class Train:
                 return 0
             train(
                 self.data, self.out, config, model, background, self.resume, report, say, team,
-                save_minutes=self.save_minutes, logs=self._logs(),
+                save_minutes=self.save_minutes, logs=self._logs(), backend=self.backend,
             )  # fmt: skip
         return 0
 
@@ -237,34 +282,68 @@ def _numbers(option: str, text: str | None) -> tuple[int, ...]:
 
 @dataclass
 class Render:
-    """Render one exact view."""
+    """Render one exact view, or a video of a camera path."""
 
     checkpoint: Positional[Path]
     """A .pth file."""
-    camera: Annotated[Path, arg(metavar="CAM.json")]
-    """{"c2w": 4x4 OpenCV, "fx", "fy", "cx", "cy", "width", "height"}."""
-    out: Annotated[Path, arg(metavar="X.png|X.npz")]
-    """.png: the picture; .npz: every channel as float32 (color, depth, normal, level, gsd_ratio, samples, ...)."""
-    samples: Annotated[int, arg(metavar="N")] = 1
-    """Frames averaged; 1 is exact: pixel centres, no jitter."""
+    out: Annotated[Path, arg(metavar="X.png|X.npz|X.mp4")]
+    """Of a view .png, the picture, or .npz, every channel as float32 (color, depth, normal, level, ...); of a path
+    .mp4, .mkv, .mov, or a folder for PNGs."""
+    camera: Annotated[Path | None, arg(metavar="CAM.json")] = None
+    """The view: {"c2w": 4x4 OpenCV, "fx", "fy", "cx", "cy", "width", "height"}."""
+    path: Annotated[str | None, arg(metavar="NAME|FILE")] = None
+    """The path: orbit, turntable, spiral, powers (of ten), cameras (along the training cameras), or a file of
+    nerfstudio, instant-ngp, a transforms.json or poses as text."""
+    frames: Annotated[int | None, arg(metavar="N")] = None
+    """Frames of the path; by default as many as its file asks for, of the others 120."""
+    fps: Annotated[float, arg(metavar="F")] = 30.0
+    """Frames per second of the video."""
+    size: Annotated[str, arg(metavar="WxH")] = "1280x720"
+    """Pixels of the video."""
+    poses: Annotated[Path | None, arg(metavar="X.json|X.txt")] = None
+    """Write the path's poses too: nerfstudio's JSON, or 16 numbers a line."""
+    axes: Literal["opencv", "opengl"] = "opencv"
+    """Of the poses in a text."""
+    samples: Annotated[int | None, arg(metavar="N")] = None
+    """Frames averaged; 1, the default of a view, is exact: pixel centres, no jitter; of a video 4 by default."""
     executor: ExecutorName = "auto"
     """What computes the pixels."""
     view: ViewMode = "rgb"
-    """What the pixels of a .png show."""
+    """What the pixels of a picture show."""
 
     def run(self) -> int:
-        suffix = self.out.suffix.lower()
+        if (self.camera is None) == (self.path is None):
+            raise UsageError("render takes --camera CAM.json for a view, or --path NAME|FILE for a video")
+        check_range("--samples", self.samples or 1, 1, 65_536)
+        return self._view(self.camera) if self.camera is not None else self._video(self.path or "")
+
+    def _video(self, path: str) -> int:
+        from ..renderer.recording import render_path
+
+        check_path(path)
+        check_range("--frames", self.frames or 1, 1, 1_000_000)
+        check_range("--fps", self.fps, 0.01, 1000)
+        check_file(self.checkpoint)
+        render_path(
+            self.checkpoint, path, self.out, parse_size(self.size), self.frames, self.fps, self.samples or 4,
+            self.executor, self.view, self.poses, self.axes,
+        )  # fmt: skip
+        return 0
+
+    def _view(self, file: Path) -> int:
+        suffix, samples = self.out.suffix.lower(), self.samples or 1
         if suffix not in (".png", ".npz"):
             raise UsageError(f"--out must end in .png or .npz, got {self.out}")
-        check_range("--samples", self.samples, 1, 65_536)
+        if self.frames is not None or self.poses is not None:
+            raise UsageError("--frames, --poses: only with --path")
         check_output(self.out)
         check_file(self.checkpoint)
-        camera = read_camera(self.camera)
+        camera = read_camera(file)
         from ..renderer.renderer import Renderer
 
         with Renderer.from_checkpoint(self.checkpoint, self.executor) as renderer:
-            with progress_bar("render", self.samples) as advance:
-                image = renderer.render_image(camera, self.samples, progress=lambda done: advance(done, ""))
+            with progress_bar("render", samples) as advance:
+                image = renderer.render_image(camera, samples, progress=lambda done: advance(done, ""))
             if suffix == ".png":
                 image.save_png(self.out, self.view)
             else:

@@ -31,6 +31,7 @@ class TrainerConfig:
     tied_share: float = 0.5  # of the run, from its start: all nodes' MLPs step alike (training/optimizer.py)
     losses: LossConfig = field(default_factory=LossConfig)
     final_rate: float = 0.03  # of the initial learning rates, reached exponentially
+    device: str = "auto"  # cpu, cuda; auto: a GPU if there is one that can be used (training/device.py)
 
     def fraction(self, steps_done: int, seconds: float) -> float:
         """How much of the run is over: 1 and more where `steps` or `minutes` are reached, 0 where neither is told."""

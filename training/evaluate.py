@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from ..data.dataset import Dataset, DatasetError, load_dataset
 from ..data.masks import box_all, coverage
+from ..data.pinhole import pinhole_truth
 from ..data.pyramid import box_average, box_camera, check_scales, read_image
-from ..models.backends import Model, load_model
+from ..models.backends import Model, model_of
 from ..models.camera import Camera
+from ..models.checkpoint import load_checkpoint
 from ..renderer.accumulate import render_accumulated
 from ..renderer.bench import commit
 from ..renderer.executors import make_executor
@@ -31,6 +33,7 @@ from .metrics import Comparison, LevelErrors, Lpips, compare, mean_of, open_lpip
 EVAL_SCALES = (1, 2, 4, 8)
 SPLITS = ("test", "val", "all")
 METRICS = ("psnr", "ssim", "lpips")
+COSTS = ("parameters_used", "frame_ms")
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,15 @@ def evaluate(
 ) -> dict[str, Any]:
     """Renders every view of a split at every scale, and compares display values.
 
-    Returns plain data: `per_scale` {scale: means over views}; `psnr` (dB), `ssim`, `lpips` and `parameters_used`, the
-    means over scales; `per_image` [a dict a view, with its own `per_scale`]; `per_level` {level: `pixels`, `share`,
-    `psnr`, `ssim` of the pixels that the render took from it}; and what was measured how. None stands for a metric
-    that is not at hand (`lpips_why`) or needs a larger image. `parameters_used` is the share of the parameters whose
-    nodes answered a sample of the frame. Raises `DatasetError`, `CheckpointError`, `ExecutorUnavailable`.
+    Returns plain data: `per_scale` {scale: means over views}; `psnr` (dB), `ssim`, `lpips`, `parameters_used` and
+    `frame_ms` (of one of the `samples` frames), the means over scales; `per_image` [a dict a view, with its own
+    `per_scale`]; `per_level` {level: `pixels`, `share`, `psnr`, `ssim` of the pixels that the render took from it}; and
+    what was measured how. None stands for a metric that is not at hand (`lpips_why`) or needs a larger image.
+    `parameters_used` is the share of the parameters whose nodes answered a sample of the frame. Raises `DatasetError`,
+    `CheckpointError`, `ExecutorUnavailable`.
     """
-    model = load_model(checkpoint)
+    read = load_checkpoint(checkpoint)
+    model = model_of(read)
     chosen, reason = make_executor(executor, model)
     dataset, warnings = open_split(data, split, model.scene)
     check_scales(dataset, scales, downscale)
@@ -107,6 +112,7 @@ def evaluate(
         "no_level": no_level,  # pixels where the render shows the background alone
         "per_image": rows,
         "checkpoint": str(checkpoint),
+        "backend": read.backend,
         "nodes": model.octree.n_nodes,
         "parameters": model.n_parameters,
         "data": str(data),
@@ -168,7 +174,8 @@ def _measure(run: _Run, view: View, scales: tuple[int, ...], index: int) -> dict
         assert stats.node_samples is not None  # every executor counts
         used = float(run.node_parameters[stats.node_samples > 0].sum() / run.node_parameters.sum())
         scores = pair.scores(run.lpips).to_dict()
-        per_scale[str(scale)] = {**scores, "parameters_used": used, "width": camera.width, "height": camera.height}
+        costs = {"parameters_used": used, "frame_ms": 1e3 * stats.seconds / run.samples}
+        per_scale[str(scale)] = {**scores, **costs, "width": camera.width, "height": camera.height}
         if run.pictures is not None:
             save_comparison(run.pictures, index, view.name, scale, pair, per_scale[str(scale)])
             run.pictures_written += 1
@@ -198,39 +205,10 @@ def compare_view(
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, float | None]:
     """Metric -> its mean over rows that have it."""
-    return {key: mean_of(row[key] for row in rows) for key in (*METRICS, "parameters_used")}
+    return {key: mean_of(row[key] for row in rows) for key in (*METRICS, *COSTS)}
 
 
 def shown(rgba: NDArray[np.float32], scene: dict[str, Any]) -> NDArray[np.float32]:
     """What a person sees of premultiplied pixels [H, W, 4] over the scene's background: display values [H, W, 3]."""
     flat = encoded(torch.from_numpy(rgba.reshape(-1, 4)), torch.tensor(scene["background"]), scene["color_space"])
     return flat.clamp(0, 1).reshape(*rgba.shape[:2], 3).numpy()
-
-
-def pinhole_truth(
-    image: NDArray[np.float32],  # [H, W, 4] premultiplied
-    camera: Camera,
-    counts: NDArray[np.bool_] | None = None,  # [H, W] pixels that count; None: all
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The image as `camera.pinhole()` would have taken it, bilinear, and which of its pixels [H, W] count.
-
-    A pinhole camera's image comes back as it is.
-    """
-    if counts is None:
-        counts = np.ones(image.shape[:2], bool)
-    if camera.is_pinhole:
-        return image, counts
-    rows, columns = (grid.ravel() + 0.5 for grid in np.indices(image.shape[:2]))
-    _, directions, _ = camera.pinhole().pixel_rays(columns, rows)
-    pixels, seen = camera.project(camera.position + directions)
-    at = pixels - 0.5  # of pixel centres
-    limit = np.array([camera.width - 1, camera.height - 1])
-    inside = (seen & (at >= 0).all(-1) & (at <= limit).all(-1)).reshape(image.shape[:2])
-    low = np.clip(np.floor(at), 0, np.maximum(limit - 1, 0)).astype(np.intp)
-    share = np.clip(at - low, 0, 1).astype(np.float32)
-    high = np.minimum(low + 1, limit)
-    (x0, y0), (x1, y1), (u, v) = low.T, high.T, share.T[..., None]
-    upper = image[y0, x0] * (1 - u) + image[y0, x1] * u
-    lower = image[y1, x0] * (1 - u) + image[y1, x1] * u
-    known = counts[y0, x0] & counts[y0, x1] & counts[y1, x0] & counts[y1, x1]
-    return (upper * (1 - v) + lower * v).reshape(image.shape), inside & known.reshape(inside.shape)

@@ -34,7 +34,7 @@ class Demand:
         upper = (samples.local[clamped] >= 0.5).long()
         octant = upper[:, 0] | upper[:, 1] << 1 | upper[:, 2] << 2
         slot = samples.node[clamped].long() * 8 + octant
-        self.votes.view(-1).index_add_(0, slot, gradient[clamped].abs().sum(-1))
+        self.votes.view(-1).index_add_(0, slot.cpu(), gradient[clamped].abs().sum(-1).cpu())
 
     def follow(self, source: Tensor) -> None:
         """Goes on with a changed tree: node i was `source[i]`, -1 for a new one, which has no votes."""

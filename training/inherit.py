@@ -42,7 +42,7 @@ def inherit(model: InfNeRF, nodes: Tensor, generator: torch.Generator) -> None:
     sampling, _ = make_sampling(model)
     adam = NodeAdam(model, AdamConfig(table_rate=DISTILL_RATE), sampling.kernels)
     which, local, wanted, directions = _places(model, nodes, sampling, generator)
-    gsd = model.gsd(model.octree.level.long()[nodes]).float()[which]
+    gsd = model.gsd(model.octree.level.long()[nodes]).float()[which].to(wanted.device)
     for step in range(DISTILL_STEPS):
         some = torch.randint(len(local), (min(len(local), DISTILL_SAMPLES),), generator=generator)
         seen = segment_rgba(
@@ -57,8 +57,8 @@ def inherit(model: InfNeRF, nodes: Tensor, generator: torch.Generator) -> None:
 def _places(
     model: InfNeRF, nodes: Tensor, sampling: Sampling, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where children are held to their parents, and to what: rows of `nodes` [m], places in their cubes [m, 3], RGBA
-    [m, 4] and directions [m, 3]. Mostly where there is something to see."""
+    """Where children are held to their parents, and to what: rows of `nodes` [m] on the host; places in their cubes
+    [m, 3], RGBA [m, 4] and directions [m, 3]. Mostly where there is something to see."""
     parents, lower = model.octree.in_parents(nodes)
     parts: list[tuple[Tensor, ...]] = []
     for row, (parent, corner) in enumerate(zip(parents, lower.float(), strict=True)):
@@ -68,8 +68,9 @@ def _places(
         samples = samples_at(model, above, model.to_grid(above, corner + 0.5 * local))
         gsd = model.gsd(model.octree.level.long()[nodes[row]]).float()
         rgba = segment_rgba(*sampling.field(samples, directions), gsd)
-        kept = torch.multinomial(rgba[:, 3] + EMPTY_SHARE, PLACES, generator=generator)
-        parts.append((torch.full((PLACES,), row), local[kept], rgba[kept], directions[kept]))
+        kept = torch.multinomial((rgba[:, 3] + EMPTY_SHARE).cpu(), PLACES, generator=generator)
+        chosen = local[kept].to(rgba.device), rgba[kept], directions[kept].to(rgba.device)
+        parts.append((torch.full((PLACES,), row), *chosen))
     which, local, rgba, directions = (torch.cat(column) for column in zip(*parts, strict=True))
     return which, local, rgba, directions
 
@@ -94,18 +95,20 @@ def _fit_tables(model: InfNeRF, nodes: Tensor, generator: torch.Generator) -> No
         _occupied_points(model, parent, corner, POINTS, generator)
         for parent, corner in zip(parents, lower, strict=True)
     ])  # fmt: skip
+    device = model.tables.device
     local, which = inside.view(-1, 3), torch.arange(len(nodes)).repeat_interleave(POINTS)
     above = parents[which]
-    places = model.to_grid(above, lower[which] + 0.5 * local)
+    places = model.to_grid(above, lower[which] + 0.5 * local).to(device)
+    own, above, local, which = (values.to(device) for values in (nodes[which], above, local, which))
     wanted = encode(model.tables.data, above, places, config.grid_resolutions, model.table_sizes(above))
     wanted = wanted.view(len(local), config.n_grid_levels, 1, config.features_per_level)
-    entries, weights = corner_entries(local, config.grid_resolutions, model.table_sizes(nodes[which]))
-    level = torch.arange(config.n_grid_levels)[None, :, None]
+    entries, weights = corner_entries(local, config.grid_resolutions, model.table_sizes(own))
+    level = torch.arange(config.n_grid_levels, device=device)[None, :, None]
     rows = (which[:, None, None] * config.n_grid_levels + level) * config.table_size + entries
     n_rows = len(nodes) * config.n_grid_levels * config.table_size
     flat, share = rows.view(-1), weights.reshape(-1, 1)
-    total = torch.zeros(n_rows).index_add_(0, flat, share[:, 0]).clamp(min=1e-6)[:, None]
-    tables = torch.zeros(n_rows, config.features_per_level)
+    total = torch.zeros(n_rows, device=device).index_add_(0, flat, share[:, 0]).clamp(min=1e-6)[:, None]
+    tables = torch.zeros(n_rows, config.features_per_level, device=device)
     for _ in range(ROUNDS):
         lacking = wanted - (tables[rows] * weights[..., None]).sum(2, keepdim=True)
         push = (lacking * weights[..., None]).reshape(-1, config.features_per_level)
@@ -121,7 +124,7 @@ def _occupied_points(model: InfNeRF, parent: Tensor, lower: Tensor, n: int, gene
     resolution = model.config.occupancy_resolution
     half = resolution // 2
     z, y, x = (lower.flip(0) * resolution).round().long().tolist()
-    cells = over_cubes(model, unpack_bits(model.occupancy[parent][None]), parent[None])
+    cells = over_cubes(model, unpack_bits(model.occupancy[parent][None]), parent[None]).cpu()
     occupied = cells.view(resolution, resolution, resolution)[z : z + half, y : y + half, x : x + half].nonzero()
     if not len(occupied):
         return torch.rand(n, 3, generator=generator)

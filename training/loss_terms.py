@@ -99,15 +99,15 @@ def consistency(inputs: LossInputs) -> Tensor:
     directions = torch.cat([directions, directions.repeat_interleave(8, 0)])
     gsd = model.gsd(octree.level.long()[parent]).float()
     sigmas, rgb = inputs.field(samples_at(model, node, local), directions)
-    seen = segment_rgba(sigmas, rgb, torch.cat([gsd, gsd.repeat_interleave(8)]))
+    seen = segment_rgba(sigmas, rgb, torch.cat([gsd, gsd.repeat_interleave(8)]).to(sigmas))
     return (seen[: len(child)] - seen[len(child) :].view(-1, 8, 4).mean(1)).square().mean()
 
 
 def places(model: InfNeRF, nodes: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """`n` random places in occupied cells of each of `nodes` [k], anywhere in a node that has none: their nodes
-    [k * n], and grid positions [k * n, 3]."""
+    [k * n], and grid positions [k * n, 3], both on the host."""
     resolution = model.config.occupancy_resolution
-    chances = unpack_bits(model.occupancy[nodes]).float() + 1e-12
+    chances = unpack_bits(model.occupancy[nodes]).float().cpu() + 1e-12
     cell = torch.multinomial(chances, n, replacement=True, generator=generator).view(-1)
     corner = torch.stack([cell % resolution, cell // resolution % resolution, cell // resolution**2], -1)
     local = (corner + torch.rand(len(cell), 3, generator=generator)) / resolution
@@ -135,9 +135,10 @@ def depth(inputs: LossInputs) -> Tensor:
     origins, directions, cones, distance, slack = found
     samples, sigmas, _ = inputs.cast(origins, directions, cones)
     ray, n = samples.ray_indices.long(), len(distance)
+    distance, slack, none = distance.to(sigmas), slack.to(sigmas), sigmas.new_zeros(n)
     weights, _ = render_weights(sigmas, samples.dt, ray, n)
-    before = torch.zeros(n).index_add(0, ray, weights * (samples.t < (distance - slack)[ray]))
-    until = torch.zeros(n).index_add(0, ray, weights * (samples.t < (distance + slack)[ray]))
+    before = none.index_add(0, ray, weights * (samples.t < (distance - slack)[ray]))
+    until = none.index_add(0, ray, weights * (samples.t < (distance + slack)[ray]))
     return (1 - until + 1 - (1 - before.square()).square()).mean()
 
 

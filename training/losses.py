@@ -20,6 +20,7 @@ from ..models.camera import Camera
 from ..models.infnerf import InfNeRF
 from ..models.marching import MarchSettings, PackedSamples
 from ..models.volume import accumulate, render_weights
+from ..renderer.cuda_samples import to_device
 from .sampling import MAX_SAMPLES_PER_RAY, MIN_TRANSMITTANCE, Sampling
 
 
@@ -105,7 +106,7 @@ class LossInputs:
     def field(self, samples: PackedSamples, directions: Tensor) -> tuple[Tensor, Tensor]:
         """`sigmas` [n] and `rgb` [n, 3] of other samples than the batch's, with gradients to the model. `directions`
         [n_rays, 3]: of the samples' own rays."""
-        self.nodes.append(samples.node.unique().long())
+        self.nodes.append(samples.node.unique().long().cpu())
         return self.sampling.field(samples, directions)
 
     def cast(self, origins: Tensor, directions: Tensor, cones: Tensor) -> tuple[PackedSamples, Tensor, Tensor]:
@@ -113,7 +114,8 @@ class LossInputs:
         [n]."""
         counters = torch.randint(1 << 31, (len(cones),), generator=self.generator)
         settings = MarchSettings(frame=self.frame)
-        local = self.model.to_local(origins)
+        rays = self.model.to_local(origins), directions, cones, counters
+        local, directions, cones, counters = (to_device(values, self.prediction.device) for values in rays)
         samples = self.sampling.march(local, directions, cones, counters, settings, MAX_SAMPLES_PER_RAY)
         return samples, *self.field(samples, directions)
 

@@ -25,29 +25,30 @@ def over_cubes(model: InfNeRF, values: Tensor, nodes: Tensor) -> Tensor:
     if not model.config.background or not (nodes == 0).any():
         return values
     r = model.config.occupancy_resolution
-    return torch.where((nodes == 0)[:, None], cube_cells(values.view(-1, r, r, r)).reshape(len(values), -1), values)
+    is_root = (nodes == 0)[:, None].to(values.device)
+    return torch.where(is_root, cube_cells(values.view(-1, r, r, r)).reshape(len(values), -1), values)
 
 
 class OccupancyUpdater:
     """Keeps `model.occupancy` up to date. A node stays as occupied as it began until it has been trained a little."""
 
     def __init__(self, model: InfNeRF, sampling: Sampling, seed: int) -> None:
-        self.model, self.sampling = model, sampling
+        self.model, self.sampling, self.device = model, sampling, model.tables.device
         resolution = model.config.occupancy_resolution
         self.cells = resolution**3
         self.seen = torch.zeros(model.octree.n_nodes, dtype=torch.long)  # samples
         self.steps = torch.zeros(model.octree.n_nodes, dtype=torch.long)  # that had some of those
-        self.density = torch.zeros(model.octree.n_nodes, self.cells)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.density = torch.zeros(model.octree.n_nodes, self.cells, device=self.device)
+        self.generator = torch.Generator(self.device).manual_seed(seed)  # draws millions at once: not on the host
         axis = torch.arange(resolution)
         z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
-        self.corner = torch.stack([x, y, z], -1).reshape(-1, 3).float()
+        self.corner = torch.stack([x, y, z], -1).reshape(-1, 3).float().to(self.device)
         self._next = 0
         self.allowed: Tensor | None = None  # [n_nodes, cells] bool; None: everywhere
 
     def restrict(self, allowed: Tensor | None) -> None:
         """Keeps occupancy inside `allowed` from now on."""
-        self.allowed = allowed
+        self.allowed = None if allowed is None else allowed.to(self.device)
         self.model.occupancy[:] = -1 if allowed is None else pack_bits(allowed)
 
     def follow(
@@ -62,9 +63,9 @@ class OccupancyUpdater:
         self.seen, self.steps, self.density = self.seen[kept], self.steps[kept], self.density[kept]
         self.seen[new], self.steps[new], self.density[new] = seen, steps, inherited
         self._next = 0
-        self.allowed = allowed
-        if allowed is not None:
-            model.occupancy[new] = pack_bits(unpack_bits(model.occupancy[new]) & allowed[new])
+        self.allowed = None if allowed is None else allowed.to(self.device)
+        if self.allowed is not None:
+            model.occupancy[new] = pack_bits(unpack_bits(model.occupancy[new]) & self.allowed[new])
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next refresh depends on, but for the model and `allowed`."""
@@ -82,14 +83,15 @@ class OccupancyUpdater:
             own, given = getattr(self, name), state[name]
             if given.shape != own.shape or given.dtype != own.dtype:
                 raise ValueError(f"occupancy.{name}: expected {list(own.shape)}, found {list(given.shape)}")
-            setattr(self, name, given)
-        self.generator.set_state(state["generator"])
+            setattr(self, name, given.to(own.device))
+        if len(state["generator"]) == len(self.generator.get_state()):  # else of another kind of device: it starts anew
+            self.generator.set_state(state["generator"])
         self._next = int(state["next"])
 
     def count(self, samples: PackedSamples, others: Sequence[Tensor], team: Team) -> Tensor:
         """Notes which nodes a batch has trained on any rank, and returns them [n] with those of `others` [k] each."""
         asked = torch.zeros(2, len(self.seen), dtype=torch.int32)
-        asked[0] = torch.bincount(samples.node, minlength=len(self.seen))
+        asked[0] = torch.bincount(samples.node, minlength=len(self.seen)).cpu()
         for nodes in others:
             asked[1, nodes] = 1
         counts = team.sum(asked)[0]
@@ -116,7 +118,7 @@ class OccupancyUpdater:
 
         Changes nothing, generator included: a run goes on the same whenever, and however often, it was saved.
         """
-        generator = torch.Generator()
+        generator = torch.Generator(self.device)
         generator.set_state(self.generator.get_state())
         words = torch.empty_like(self.model.occupancy)
         for nodes in torch.arange(self.model.octree.n_nodes).split(16):
@@ -130,7 +132,7 @@ class OccupancyUpdater:
         cells = self.density[nodes] > THRESHOLD
         if self.allowed is not None:
             cells &= self.allowed[nodes]
-        return cells | ~self.warm(nodes)[:, None]
+        return cells | ~self.warm(nodes)[:, None].to(self.device)
 
     def measure_again(self, nodes: Tensor, rounds: int = 2) -> None:
         """Puts what `nodes` hold now on top of the running measurement."""
@@ -142,12 +144,12 @@ class OccupancyUpdater:
     def _measure(self, nodes: Tensor, generator: torch.Generator) -> Tensor:
         """sigma * gsd at a random point of every cell of some nodes: [n, cells]."""
         resolution = self.model.config.occupancy_resolution
-        jitter = torch.rand(len(nodes) * self.cells, 3, generator=generator)
+        jitter = torch.rand(len(nodes) * self.cells, 3, generator=generator, device=self.device)
         local = (self.corner.repeat(len(nodes), 1) + jitter) / resolution
-        node = nodes.repeat_interleave(self.cells)
-        level = self.model.octree.level.long()[node]
-        zeros = torch.zeros(len(node))
-        rays = torch.zeros(len(node), dtype=torch.long)
+        levels = self.model.octree.level.long()[nodes]
+        node, level = (values.to(self.device).repeat_interleave(self.cells) for values in (nodes, levels))
+        zeros = torch.zeros(len(node), device=self.device)
+        rays = torch.zeros(len(node), dtype=torch.long, device=self.device)
         samples = PackedSamples(rays, zeros, zeros, local, node, level, level)
         sigma, _ = self.sampling.field(samples, torch.tensor([[0.0, 0.0, 1.0]]))
         return (sigma * self.model.gsd(level).float()).view(len(nodes), self.cells)

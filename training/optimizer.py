@@ -10,7 +10,6 @@ for each run of octree levels of equal width, where levels differ.
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..models.infnerf import InfNeRF
-from ..renderer.kernels import AdamStruct, Kernels, pointer, run_parallel
+from ..renderer.kernels import AdamStruct, RowKernels, pointer
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class AdamConfig:
 class NodeAdam:
     """Steps `model.tables` and `model.mlp`, whose `.grad` it clears where it stepped."""
 
-    def __init__(self, model: InfNeRF, config: AdamConfig, kernels: Kernels | None = None) -> None:
-        """`kernels`: the CPU build to step with; None: torch."""
+    def __init__(self, model: InfNeRF, config: AdamConfig, kernels: RowKernels | None = None) -> None:
+        """`kernels`: to step with, on the device of the parameters; None: torch. Numbers of steps stay on the host."""
         self.model, self.config, self.kernels = model, config, kernels
         self.first_tied = 0  # nodes before it are not tied to the others
         n = model.octree.n_nodes
@@ -72,7 +71,8 @@ class NodeAdam:
         rates = rate * config.level_rate**level / (1 - config.decay_mean**steps)
         rows = self._values()[name], getattr(self.model, name).grad, self.means[name], self.squares[name]
         if self.kernels is None:
-            _step_torch(rows, nodes, rates.float(), roots, config)
+            device = rows[0].device
+            _step_torch(rows, nodes.to(device), rates.float().to(device), roots.to(device), config)
         else:
             self._step_kernels(name, rows, nodes, rates.float(), roots)
 
@@ -121,14 +121,7 @@ class NodeAdam:
         used = torch.as_tensor(used, dtype=torch.int32).expand(len(nodes)).contiguous()
         decays = config.decay_mean, config.decay_square, config.epsilon
         struct = AdamStruct(*[pointer(array) for array in rows], row_size, block, *decays)
-        n, numbers, chunk = len(nodes), nodes.int(), max(1, CHUNK // row_size)
-        run_parallel(
-            self.kernels.library.adam_rows,
-            [
-                (ctypes.addressof(struct), *map(pointer, (numbers, rates, roots, used)), i, min(i + chunk, n), 0)
-                for i in range(0, n, chunk)
-            ],
-        )
+        self.kernels.adam_rows(struct, *(values.to(rows[0].device) for values in (nodes.int(), rates, roots, used)))
 
     def follow(self, model: InfNeRF, source: Tensor) -> None:
         """Goes on with a changed tree: node i takes the state of old node `source[i]`, a fresh one where it is -1."""
@@ -157,9 +150,6 @@ class NodeAdam:
                 found = f"{given.dtype} {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
                 raise ValueError(f"optimizer.{name}: expected {tensor.dtype} {list(tensor.shape)}, found {found}")
             tensor.copy_(given)
-
-
-CHUNK = 1 << 18  # numbers a call: threads take turns on these
 
 
 def _step_torch(rows: tuple[Tensor, ...], nodes: Tensor, rates: Tensor, roots: Tensor, config: AdamConfig) -> None:

@@ -50,8 +50,8 @@ class Use:
     def add(self, samples: PackedSamples, gradient: Tensor) -> None:
         """Takes in one batch. `gradient` [n_samples, 3]: of the loss by the samples' colours."""
         n = len(self.asked)
-        self.asked += torch.bincount(samples.node, minlength=n)
-        self.trained += torch.bincount(samples.node[(gradient != 0).any(-1)], minlength=n)
+        self.asked += torch.bincount(samples.node, minlength=n).cpu()
+        self.trained += torch.bincount(samples.node[(gradient != 0).any(-1)], minlength=n).cpu()
 
     def collect(self, team: Team) -> None:
         """Moves all ranks' counts to rank 0."""
@@ -137,8 +137,8 @@ def _empty(occupancy: OccupancyUpdater, nodes: Tensor) -> Tensor:
 
 
 def _hardly_any(cells: Tensor) -> Tensor:
-    """Which rows of cells [n, cells] hold next to no matter: [n] bool."""
-    return cells.sum(1) <= EMPTY_SHARE * cells.shape[1]
+    """Which rows of cells [n, cells] hold next to no matter: [n] bool, on the host."""
+    return (cells.sum(1) <= EMPTY_SHARE * cells.shape[1]).cpu()
 
 
 def _subtrees(octree: Octree, tops: Tensor) -> Tensor:

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..data.dataset import DatasetError
-from ..models.infnerf import InfNeRF
-from ..models.octree import Octree
 from ..renderer.cliutil import whole_file
 
 if TYPE_CHECKING:
-    from .trainer import Trainer
+    from .base import BaseTrainer
 
 VERSION = 4
 
@@ -32,7 +30,7 @@ def resume_path(checkpoint: Path) -> Path:
     return checkpoint.with_name(checkpoint.name + ".resume")
 
 
-def save_state(trainer: Trainer, path: Path) -> None:
+def save_state(trainer: BaseTrainer[Any], path: Path) -> None:
     """Writes the state whole or not at all."""
     with whole_file(path) as temporary, open(temporary, "wb") as file:
         torch.save(_state(trainer), file)
@@ -40,7 +38,7 @@ def save_state(trainer: Trainer, path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def restore_state(trainer: Trainer, path: Path) -> None:
+def restore_state(trainer: BaseTrainer[Any], path: Path) -> None:
     """Puts a fresh trainer of the same run where `save_state` left it.
 
     Raises `DatasetError` for a file that is missing, damaged or of another run.
@@ -67,36 +65,24 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _run(trainer: Trainer) -> dict[str, Any]:
+def _run(trainer: BaseTrainer[Any]) -> dict[str, Any]:
     """What must be the same in both runs for the state to mean anything."""
     config = trainer.config
     return {
-        "model": trainer.model.config.to_dict(),
+        **trainer.identity(),
         "seed": config.seed,
         "downscale": config.downscale,
-        "samples_per_step": config.samples_per_step,
         "images": list(trainer.data.names),
         "part": trainer.part,
     }
 
 
-def _state(trainer: Trainer) -> dict[str, Any]:
-    model, occupancy = trainer.model, trainer.occupancy
+def _state(trainer: BaseTrainer[Any]) -> dict[str, Any]:
     return {
+        **trainer.state(),
         "version": VERSION,
         "run": _run(trainer),
         "seconds": trainer.seconds,
-        "octree": dict(vars(model.octree)),
-        "tables": model.tables.data,
-        "mlp": model.mlp.data,
-        "optimizer": trainer.optimizer.state_dict(),
-        "occupancy": {"words": model.occupancy, **occupancy.state_dict()},
-        "appearance": trainer.appearance.state_dict(),
-        "votes": trainer.demand.votes,
-        "growths": list(trainer.growths),
-        "grown_at": trainer.grown_at,
-        "use": trainer.use.state_dict(),
-        "prunes": list(trainer.prunes),
         "generator": trainer.generator.get_state(),
         "pyramid": trainer.pyramid.state(),
         "steps": trainer.steps_done,
@@ -105,23 +91,8 @@ def _state(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
-    octree = Octree(**state["octree"])
-    words = state["occupancy"]["words"]
-    model = InfNeRF(trainer.model.config, octree, state["tables"], state["mlp"], words, trainer.model.scene)
-    anyone = torch.zeros(octree.n_nodes, dtype=torch.long)  # arrays of the right size, whose contents follow below
-    trainer.adopt(model, anyone, trainer.occupancy.density[:0])
-    trainer.optimizer.load_state_dict(state["optimizer"])
-    trainer.occupancy.load_state_dict(state["occupancy"])
-    trainer.appearance.load_state_dict(state["appearance"])
-    trainer.demand.votes = state["votes"]
-    trainer.growths = [float(fraction) for fraction in state["growths"]]
-    trainer.grown_at = int(state["grown_at"])
-    trainer.use.load_state_dict(state["use"])
-    if not trainer.team.leads:  # rank 0 has what all have counted
-        for counts in (trainer.demand.votes, trainer.use.asked, trainer.use.trained):
-            counts.zero_()
-    trainer.prunes = [float(fraction) for fraction in state["prunes"]]
+def _restore(trainer: BaseTrainer[Any], state: dict[str, Any]) -> None:
+    trainer.restore(state)
     trainer.generator.set_state(state["generator"])
     trainer.pyramid.restore(state["pyramid"])
     trainer.steps_done, trainer.n_rays = int(state["steps"]), int(state["n_rays"])

@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..data.dataset import Dataset, DatasetError, load_dataset
 from ..data.images import has_alpha
-from ..models.config import InfNeRFConfig
-from ..models.infnerf import InfNeRF
+from ..models.backends import ModelConfig
+from .backends import BACKENDS
+from .base import BaseTrainer
 from .config import StepRecord, TrainerConfig
 from .evaluate import View
 from .logs import LogConfig, check_logs, open_logs
 from .team import LostRank, Team
-from .trainer import Trainer
 from .validation import held_out
 from .watch import Watch
 
@@ -54,13 +53,12 @@ def wants_background(data: Dataset) -> bool:
 def open_data(
     data: Path,
     out: Path,
-    model: InfNeRFConfig | None,
     background: bool | None,
     team: Team,
     say: Callable[[str], None],
     logs: LogConfig | None = None,
-) -> tuple[Dataset, InfNeRFConfig]:
-    """The training split, and the model's shape for it. Raises as `train` does."""
+) -> tuple[Dataset, bool]:
+    """The training split, and whether the model is to know of what lies around. Raises as `train` does."""
     with team.together():
         if not out.parent.is_dir():
             raise DatasetError(f"--out {out}: there is no folder {out.parent}")
@@ -70,14 +68,14 @@ def open_data(
         background = wants_background(train_set) if background is None else background
     for warning in train_set.warnings:
         say(warning)
-    return train_set, replace(model or InfNeRFConfig(), background=background)
+    return train_set, background
 
 
 def train(
     data: Path,  # a capture in any known format
     out: Path,  # the checkpoint to write
     config: TrainerConfig,
-    model: InfNeRFConfig | None = None,
+    model: ModelConfig | None = None,  # the backend's; None: its default
     background: bool | None = None,  # None: if the images are opaque
     resume: bool = False,  # go on with the run that wrote `out`
     report: Callable[[StepRecord], None] = lambda _: None,
@@ -86,7 +84,8 @@ def train(
     *,
     save_minutes: float = 5.0,  # between two checkpoints
     logs: LogConfig | None = None,  # None: no logs
-) -> Trainer:
+    backend: str = "infnerf",  # one of BACKENDS
+) -> BaseTrainer[Any]:
     """Runs until `steps` or `minutes` are over or Ctrl-C is pressed, then writes `out`; also every `save_minutes`.
 
     The best checkpoint so far lies beside it (`watch.best_path`). Bad input raises `DatasetError`, a log that can't be
@@ -96,14 +95,11 @@ def train(
     team = team or Team()
     if not team.leads:
         report, say, logs = (lambda _: None), (lambda _: None), None
-    train_set, shape = open_data(data, out, model, background, team, say, logs)
-    trainer = Trainer(InfNeRF(shape, seed=config.seed), train_set, config, team)
+    kind = BACKENDS[backend]
+    train_set, background = open_data(data, out, background, team, say, logs)
+    trainer = kind.make(kind.shaped(model, background), train_set, config, team)
     ranks = f"{team.size} ranks, {len(trainer.shard.images)} images on this one; " if team.size > 1 else ""
-    say(
-        f"{len(train_set)} images, {trainer.model.octree.n_nodes} nodes on levels "
-        f"{trainer.model.octree.level_counts()}, {trainer.model.n_parameters / 1e6:.1f} M parameters; "
-        f"{'a background; ' * shape.background}{ranks}{trainer.sampling_name}; {trainer.prior}"
-    )
+    say(f"{len(train_set)} images, {ranks}{trainer.summary()}")
     with team.together():
         if resume:
             trainer.resume(out)
@@ -126,7 +122,7 @@ def train(
     return trainer
 
 
-def leave(trainer: Trainer, out: Path, error: LostRank) -> NoReturn:
+def leave(trainer: BaseTrainer[Any], out: Path, error: LostRank) -> NoReturn:
     """After another rank was lost: the first of those that are left writes what it has and raises, the others exit."""
     if not trainer.team.takes_over():
         raise SystemExit(1) from error
@@ -134,7 +130,7 @@ def leave(trainer: Trainer, out: Path, error: LostRank) -> NoReturn:
     raise LostRank(f"{error} after step {trainer.steps_done}: wrote {out}, --resume goes on from there") from None
 
 
-def _held_out(data: Path, trainer: Trainer, say: Callable[[str], None]) -> list[View]:
+def _held_out(data: Path, trainer: BaseTrainer[Any], say: Callable[[str], None]) -> list[View]:
     try:
         return held_out(data, trainer.model.scene, trainer.config.downscale)
     except DatasetError as error:

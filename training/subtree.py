@@ -23,6 +23,7 @@ from ..models.octree import Octree
 from ..models.octree_edit import drop_subtrees
 from ..models.volume import accumulate
 from ..renderer.cliutil import CommandError
+from ..renderer.cuda_samples import to_device
 from .config import TrainerConfig
 from .losses import LossInputs
 from .sampling import MAX_SAMPLES_PER_RAY, Sampling
@@ -122,9 +123,10 @@ def light_of_ranks(
     origins, directions, cones = (torch.from_numpy(np.ascontiguousarray(a)).float() for a in arrays)
     local = model.to_local(origins)
     counters = torch.arange(len(cones))
-    samples = sampling.march(local, directions, cones * downscale, counters, MarchSettings(), MAX_SAMPLES_PER_RAY)
-    ray = samples.ray_indices.long()
-    place = local[ray] + directions[ray] * (samples.t / model.octree.root_size)[:, None]
+    on_device = (to_device(values, model.tables.device) for values in (local, directions, cones * downscale, counters))
+    samples = sampling.march(*on_device, settings=MarchSettings(), limit=MAX_SAMPLES_PER_RAY)
+    ray = samples.ray_indices.long().cpu()
+    place = local[ray] + directions[ray] * (samples.t.cpu() / model.octree.root_size)[:, None]
     node = plan.octree.find(place, torch.full((len(place),), plan.level))
     inside = ((place >= 0) & (place < 1)).all(-1)
     owner = torch.where(inside & (plan.octree.level[node] == plan.level), plan.owner[node], -1)
@@ -137,9 +139,9 @@ def light_of_ranks(
     with torch.no_grad():
         sigmas, _ = sampling.field(samples, directions)
         for first in range(0, n_ranks, 3):  # three ranks at a time, in the place of red, green and blue
-            share = (owner[:, None] == torch.arange(first, first + 3)).float()
+            share = (owner[:, None] == torch.arange(first, first + 3)).to(sigmas)
             rgba = sampling.composite(sigmas, share, samples, len(cones), 0.0)
-            light[first : first + 3] = rgba[:, : min(3, n_ranks - first)].T
+            light[first : first + 3] = rgba[:, : min(3, n_ranks - first)].T.cpu()
     opacity = light.sum(0)
     return torch.where(opacity > OPAQUE, light / opacity.clamp(min=OPAQUE), might.clamp(max=1)).view(n_ranks, h, w)
 
@@ -234,7 +236,7 @@ class SubtreeTrainer(Trainer):
         for _ in range(TRIES):
             batch, samples = super().draw()
             own = samples.ray_indices[samples.node >= self.n_shared].long()
-            crossing = torch.zeros(len(batch.cones), dtype=torch.bool)
+            crossing = torch.zeros(len(batch.cones), dtype=torch.bool, device=own.device)
             crossing[own] = True
             if crossing.any():
                 return _some_rays(batch, samples, crossing)

@@ -23,12 +23,13 @@ from ..models.checkpoint import Checkpoint, save_checkpoint
 from ..models.config import InfNeRFConfig
 from ..models.infnerf import InfNeRF
 from ..renderer.cliutil import CommandError
+from .base import scene_of
 from .config import StepRecord, TrainerConfig
 from .resume import restore_state, save_state
 from .run import interruptible, leave, open_data
 from .subtree import SubtreePlan, SubtreeTrainer, TopTrainer, plan_subtrees, seen_tiles, shard_of_rank
 from .team import LostRank, Team
-from .trainer import Trainer, has_points, plan_tree, scene_of
+from .trainer import Trainer, has_points, plan_tree
 
 SHARED_FRACTION = 0.6
 STAGES = ("shared levels", "hand-over", "subtrees", "hand-in")  # under which exchanged bytes are booked
@@ -112,7 +113,8 @@ def train_subtrees(
     """
     if not team.leads:
         report, say = (lambda _: None), (lambda _: None)
-    train_set, shape = open_data(data, out, model, background, team, say)
+    train_set, background = open_data(data, out, background, team, say)
+    shape = replace(model or InfNeRFConfig(), background=background)
     with team.together():
         if not has_points(train_set):
             raise CommandError(f"{data}: --parallel subtree needs sparse points, which say what the tree will be")

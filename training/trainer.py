@@ -7,38 +7,38 @@ perturbed by 2**u, u uniform in [-0.5, 0.5] (InfNeRF, section 3), so that neighb
 from __future__ import annotations
 
 import functools
-import os
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.dataset import Dataset
-from ..data.pyramid import ImagePyramid, RayBatch
+from ..data.pyramid import RayBatch
 from ..models.appearance import fold_appearance
 from ..models.capacity import compact
-from ..models.checkpoint import Checkpoint, camera_to_entry, save_checkpoint
+from ..models.checkpoint import Checkpoint
 from ..models.config import InfNeRFConfig
 from ..models.infnerf import InfNeRF, default_scene
 from ..models.marching import MarchSettings, PackedSamples
 from ..models.octree import Octree, build_octree, lone_root
+from ..renderer.cuda_samples import to_device
 from .appearance import Appearance
-from .config import SCALES, StepRecord, TrainerConfig, node_budget
+from .base import BaseTrainer, scene_of
+from .config import StepRecord, TrainerConfig, node_budget
+from .device import batch_on, training_device
 from .growth import Demand, grown, octant_values, octants
 from .loss_terms import total_loss
 from .losses import LossInputs, psnr
 from .occupancy import OccupancyUpdater, over_cubes
+from .octree_picture import octree_picture
 from .optimizer import NodeAdam
 from .point_prior import cells_in, voxels_near_points
 from .pruning import Use, prunable, prune_schedule, pruned
-from .resume import restore_state, resume_path, save_state
 from .sampling import MAX_SAMPLES_PER_RAY, MIN_TRANSMITTANCE, Sampling, make_sampling
-from .shards import Shard, own_images, ray_seed
+from .shards import Shard
 from .team import Team
 
 MIN_COVERAGE = 0.999  # of opaque pixels must see points' cells for points to restrict occupancy
@@ -74,15 +74,8 @@ def has_points(data: Dataset) -> bool:
     return data.points is not None and len(data.points.xyz) > 0
 
 
-def scene_of(data: Dataset) -> dict[str, Any]:
-    """The checkpoint's `scene`: where and how big, and the cameras it was seen from."""
-    cameras = [camera_to_entry(name, camera) for name, camera in zip(data.names, data.cameras, strict=True)]
-    kept = {key: data.scene[key] for key in ("up", "unit", "aabb", "transform") if key in data.scene}
-    return {**kept, "cameras": cameras, "color_space": "linear", "background": [0.62, 0.74, 0.87]}
-
-
-class Trainer:
-    """One training run: `train()`, or `step()` as often as wanted, then `save(path)` or `checkpoint()`."""
+class Trainer(BaseTrainer[InfNeRF]):
+    """One run that trains an InfNeRF."""
 
     def __init__(
         self, model: InfNeRF, train_set: Dataset, config: TrainerConfig | None = None, team: Team | None = None,
@@ -94,41 +87,28 @@ class Trainer:
         `team`: the processes that train replicas of this model; None: this one alone. `shard`: the images that this one
         draws from; None: its share among the team's.
         """
-        self.config = config = config or TrainerConfig(minutes=20)
-        self.data, self.model, self.team = train_set, model, team or Team()
-        torch.manual_seed(config.seed)
-        self.generator = torch.Generator().manual_seed(config.seed)
-        with self.team.together():
-            self.shard = shard or own_images(train_set, self.team.rank, self.team.size)
-            self.pyramid = ImagePyramid.load(
-                self.shard.data, SCALES, config.downscale, budget_bytes=config.image_bytes, seed=config.seed,
-                regions=self.shard.regions,
-            )  # fmt: skip
+        config = config or TrainerConfig(minutes=20)
+        super().__init__(model, train_set, config, team, shard)
+        self.device = training_device(config.device)
         if not model.placed:
             place_model(model, train_set, config)
         elif model.scene == default_scene(model.octree):
             model.scene = model.scene | scene_of(train_set)
         if not model.tables.requires_grad:
             model.make_trainable()
+        model.to(self.device)
         self.sampling: Sampling
         self.sampling, self.sampling_name = make_sampling(model)
         self.occupancy = OccupancyUpdater(model, self.sampling, config.seed)
         self.optimizer = NodeAdam(model, config.adam, self.sampling.kernels)
-        self.appearance = Appearance(len(train_set), model.config.appearance_dim)
+        self.appearance = Appearance(len(train_set), model.config.appearance_dim, self.device)
         self.demand = Demand(model.octree)
         self.growths = list(self._growth_schedule())
         self.grown_at = 0  # the step of the last growth
         self.use = Use(model.octree.n_nodes)
         self.prunes = list(prune_schedule(config.octree_prune_schedule))
-        self.steps_done = 0
-        self.fraction = 0.0  # of the run, at the step that is being taken
-        self.n_rays = 512
         points = has_points(train_set)
         self.prior = self.use_points() if points else "no points: the tree grows where the images ask for it"
-        self.running_mse = 0.1
-        self.part = "whole"  # of the tree that this trains; a state is resumed by the same
-        self.stopped = False  # `train` ended before the run was over
-        self.seconds, self.seconds_before, self.rays = 0.0, 0.0, 0  # of the run; before this process; drawn by it
 
     @functools.cached_property
     def _voxels(self) -> Tensor:
@@ -149,7 +129,8 @@ class Trainer:
         origins, directions, cones, rgba = self.pyramid.sample_rays(0, 20_000, torch.Generator().manual_seed(0))
         opaque = (rgba[:, 3] > 0.99).nonzero()[:, 0]
         rays = self.model.to_local(origins[opaque]), directions[opaque], cones[opaque], torch.arange(len(opaque))
-        samples = self.sampling.march(*rays, MarchSettings(), MAX_SAMPLES_PER_RAY)
+        local, directions, cones, counters = (to_device(values, self.device) for values in rays)
+        samples = self.sampling.march(local, directions, cones, counters, MarchSettings(), MAX_SAMPLES_PER_RAY)
         meeting, seen = self.team.totals([len(samples.ray_indices.unique()), len(opaque)])
         coverage = meeting / max(seen, 1)
         if coverage >= MIN_COVERAGE:
@@ -184,6 +165,9 @@ class Trainer:
         generator = torch.Generator().manual_seed(self.config.seed + self.steps_done)  # the same on all ranks
         model, source = grown(self.model, node, octant, generator)
         new = (source < 0).nonzero()[:, 0]
+        if self.device.type == "cuda":  # sums by atomics differ in their last bits from rank to rank
+            for rows in (model.tables.data, model.mlp.data):
+                rows[new] = self.team.broadcast(rows[new])
         parent = source[model.octree.parent.long()[new]]
         above = over_cubes(model, density[parent], parent)
         inherited = octant_values(above, octants(model.octree, new), model.config.occupancy_resolution)
@@ -220,7 +204,7 @@ class Trainer:
 
         `self.model` stays the same object and takes up `model`'s tree and parameters.
         """
-        self.model.take(model)
+        self.model.take(model.to(self.device))
         self.sampling, self.sampling_name = make_sampling(self.model)
         allowed = None if self.occupancy.allowed is None else self.near_points()
         self.occupancy.follow(self.model, self.sampling, source, inherited, allowed)
@@ -238,21 +222,20 @@ class Trainer:
         While there is still fog where surfaces will be, steps twice as long see it as well.
         """
         n = self.n_rays
-        if self.team.size > 1:  # other rays on every rank, and nothing of them to be saved for resuming
-            self.generator.manual_seed(ray_seed(self.config.seed, self.team.rank, self.steps_done))
+        self.seed_rays()
         batch = self.shard.renumbered(self.pyramid.draw_mixed(n, self.generator))
         counters = torch.randint(1 << 31, (n,), generator=self.generator)
         batch = replace(batch, cones=batch.cones * self.finer(n))
+        local = to_device(self.model.to_local(batch.rays_o), self.device)
+        batch, counters = batch_on(batch, self.device), to_device(counters, self.device)
         step_scale = LONG_STEP if self.fraction < self.config.long_steps_share else 1.0
         settings = MarchSettings(frame=self.steps_done + 1, step_scale=step_scale)
-        samples = self.sampling.march(
-            self.model.to_local(batch.rays_o), batch.rays_d, batch.cones, counters, settings, MAX_SAMPLES_PER_RAY
-        )
+        samples = self.sampling.march(local, batch.rays_d, batch.cones, counters, settings, MAX_SAMPLES_PER_RAY)
         return batch, samples
 
     def render(self, batch: RayBatch, samples: PackedSamples) -> LossInputs:
         """What the losses look at: a batch's rays rendered over random backgrounds."""
-        background = torch.rand(len(batch.cones), 3, generator=self.generator)
+        background = to_device(torch.rand(len(batch.cones), 3, generator=self.generator), self.device)
         sigmas, rgb = self.sampling.field(samples, batch.rays_d, self.appearance.of(batch.image))
         if self.steps_done % VOTE_EVERY == 0:
             for counted, left in ((self.demand, self.growths), (self.use, self.prunes)):
@@ -278,7 +261,6 @@ class Trainer:
         return torch.exp2(-FINER_LEVELS * torch.rand(n, generator=self.generator) * chosen)
 
     def step(self, fraction: float | None = None) -> StepRecord:
-        """One optimiser step, at `fraction` of the whole run; None: as far as the config's `steps` or `minutes` are."""
         if fraction is None:
             fraction = self.config.fraction(self.steps_done, self.seconds)
         self.fraction = fraction
@@ -305,60 +287,85 @@ class Trainer:
         means = {name: value / self.team.size for name, value in zip(parts, values, strict=True)}
         return StepRecord(
             self.steps_done, fraction, self.seconds, round(n_rays), round(taken), len(nodes), sum(means.values()),
-            means, psnr(self.running_mse), rate, self.rays / max(self.seconds - self.seconds_before, 1e-9),
-            tuple(active),
+            means, psnr(self.running_mse), rate, self.rays_per_second, tuple(active),
         )  # fmt: skip
 
     def collect(self) -> None:
-        """Moves what the ranks have counted since the last change of the tree to rank 0, before it saves."""
         self.demand.collect(self.team)
         self.use.collect(self.team)
-
-    def train(
-        self, watch: Callable[[StepRecord], None] = lambda _: None, stop: Callable[[], bool] = lambda: False
-    ) -> InfNeRF:
-        """Steps until `steps` or `minutes` are over or `stop()` is true; `watch` sees every step. Returns the model.
-
-        May be called again to go on. Raises `ValueError` if the config has neither `steps` nor `minutes`.
-        """
-        if self.config.steps is None and self.config.minutes is None:
-            raise ValueError("Trainer.train: config.steps or config.minutes must be set, got neither")
-        began = time.monotonic() - self.seconds
-        self.seconds_before, self.rays = self.seconds, 0
-        while True:
-            fraction, stopped = self.team.pulse(self.config.fraction(self.steps_done, self.seconds), stop())
-            if fraction >= 1 or stopped:
-                self.stopped = fraction < 1
-                break
-            record = self.step(fraction)
-            self.seconds = time.monotonic() - began
-            self.rays += record.rays
-            watch(record)
-        return self.model
 
     def checkpoint(self) -> Checkpoint:
         """What is saved: half precision, in the mean appearance, with the occupancy measured anew. Changes nothing
         of the run."""
         model = self.model
-        tables = model.tables.detach().clamp(-65000, 65000).half()
-        config, mlp = fold_appearance(model.config, model.mlp.detach(), self.appearance.mean)
+        tables = model.tables.detach().clamp(-65000, 65000).half().cpu()
+        config, mlp = fold_appearance(model.config, model.mlp.detach().cpu(), self.appearance.mean.cpu())
         mlp = mlp.clamp(-65000, 65000).half()
         notes = {"step": self.steps_done, "seed": self.config.seed, "downscale": self.config.downscale}
         tables, mlp = compact(config, model.octree, tables, mlp)
-        field = {"tables": tables, "mlp": mlp, "occupancy": self.occupancy.finished()}
+        field = {"tables": tables, "mlp": mlp, "occupancy": self.occupancy.finished().cpu()}
         return Checkpoint("infnerf", config, model.octree, field, model.scene, {}, notes)
 
-    def save(self, path: str | os.PathLike[str]) -> Checkpoint:
-        """Writes what `resume` goes on from (`path` + ".resume"), then the checkpoint, which it returns; each whole or
-        not at all. Raises `CheckpointError` or `CommandError` where that fails."""
-        checkpoint = self.checkpoint()
-        save_state(self, resume_path(Path(path)))  # first: a checkpoint without a state could not be gone on with
-        save_checkpoint(checkpoint, path)
-        return checkpoint
+    def summary(self) -> str:
+        counts, millions = self.model.octree.level_counts(), self.model.n_parameters / 1e6
+        return (
+            f"{self.model.octree.n_nodes} nodes on levels {counts}, {millions:.1f} M parameters; "
+            f"{'a background; ' * self.model.config.background}{self.sampling_name}; {self.prior}"
+        )
 
-    def resume(self, path: str | os.PathLike[str]) -> None:
-        """Goes on with the run that `save(path)` left: same model config, data and trainer config, bit for bit.
+    def identity(self) -> dict[str, Any]:
+        return {"model": self.model.config.to_dict(), "samples_per_step": self.config.samples_per_step}
 
-        Raises `DatasetError` for a file that is missing, damaged or of another run.
-        """
-        restore_state(self, resume_path(Path(path)))
+    def numbers(self, record: StepRecord) -> dict[str, float]:
+        """The tree, the nodes that were stepped, and their rates."""
+        octree, adam = self.model.octree, self.config.adam
+        levels = range(octree.depth + 1) if adam.level_rate != 1 else (0,)
+        rates = {"tables": adam.table_rate, "mlp": adam.mlp_rate}
+        return {
+            "octree/nodes": octree.n_nodes,
+            "octree/depth": octree.depth,
+            **{f"octree/level_{level}": count for level, count in enumerate(octree.level_counts())},
+            **{f"active/level_{level}": count for level, count in enumerate(record.active)},
+            **{
+                f"rate/{name}_level_{level}": rate * adam.level_rate**level * record.rate
+                for name, rate in rates.items()
+                for level in levels
+            },
+        }
+
+    def pictures(self, title: str) -> dict[str, NDArray[np.uint8]]:
+        return {"octree": octree_picture(self.model, title)}
+
+    def state(self) -> dict[str, Any]:
+        model = self.model
+        return {
+            "octree": dict(vars(model.octree)),
+            "tables": model.tables.data,
+            "mlp": model.mlp.data,
+            "optimizer": self.optimizer.state_dict(),
+            "occupancy": {"words": model.occupancy, **self.occupancy.state_dict()},
+            "appearance": self.appearance.state_dict(),
+            "votes": self.demand.votes,
+            "growths": list(self.growths),
+            "grown_at": self.grown_at,
+            "use": self.use.state_dict(),
+            "prunes": list(self.prunes),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        octree = Octree(**state["octree"])
+        words = state["occupancy"]["words"]
+        model = InfNeRF(self.model.config, octree, state["tables"], state["mlp"], words, self.model.scene)
+        anyone = torch.zeros(octree.n_nodes, dtype=torch.long)  # arrays of the right size, whose contents follow below
+        self.adopt(model, anyone, self.occupancy.density[:0])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.occupancy.load_state_dict(state["occupancy"])
+        self.appearance.load_state_dict(state["appearance"])
+        self.demand.votes = state["votes"]
+        self.growths = [float(fraction) for fraction in state["growths"]]
+        self.grown_at = int(state["grown_at"])
+        self.use.load_state_dict(state["use"])
+        if not self.team.leads:  # rank 0 has what all have counted
+            for counts in (self.demand.votes, self.use.asked, self.use.trained):
+                counts.zero_()
+        self.prunes = [float(fraction) for fraction in state["prunes"]]

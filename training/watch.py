@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..models.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from .base import BaseTrainer
 from .config import StepRecord
 from .evaluate import View
 from .logs import Log
 from .losses import psnr
-from .octree_picture import octree_picture
-from .trainer import Trainer
 from .validation import validate
 
 SCALARS_EVERY = 20  # steps
@@ -43,7 +43,7 @@ class Watch:
 
     def __init__(
         self,
-        trainer: Trainer,
+        trainer: BaseTrainer[Any],
         out: Path,
         views: Sequence[View],  # held out; none: the best is told by the running PSNR of training rays
         log: Log | None,
@@ -93,7 +93,8 @@ class Watch:
         pictures = log is not None and (last or time.monotonic() - self._pictured > PICTURES_EVERY_S)
         if log is not None and pictures:
             self._pictured = time.monotonic()
-            log.image(step, "octree", octree_picture(self.trainer.model, f"{self.out.name}, step {step}"))
+            for name, picture in self.trainer.pictures(f"{self.out.name}, step {step}").items():
+                log.image(step, name, picture)
         if not self.views:
             return psnr(self.trainer.running_mse)
         score = validate(self.views, checkpoint, pictures)
@@ -107,9 +108,6 @@ class Watch:
 
     def _numbers(self, record: StepRecord) -> dict[str, float]:
         """The scalars of a step."""
-        octree, adam = self.trainer.model.octree, self.trainer.config.adam
-        levels = range(octree.depth + 1)
-        rates = {"tables": adam.table_rate, "mlp": adam.mlp_rate}
         return {
             "loss/total": record.loss,
             **{f"loss/{name}": value for name, value in record.parts.items()},
@@ -118,15 +116,7 @@ class Watch:
             "train/samples": record.samples,
             "train/rays_per_second": record.rays_per_second,
             "train/memory_MiB": resident_bytes() / 2**20,
-            "octree/nodes": octree.n_nodes,
-            "octree/depth": octree.depth,
-            **{f"octree/level_{level}": count for level, count in enumerate(octree.level_counts())},
-            **{f"active/level_{level}": count for level, count in enumerate(record.active)},
-            **{
-                f"rate/{name}_level_{level}": rate * adam.level_rate**level * record.rate
-                for name, rate in rates.items()
-                for level in (levels if adam.level_rate != 1 else (0,))
-            },
+            **self.trainer.numbers(record),
         }
 
     def verdict(self) -> str:

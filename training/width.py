@@ -52,5 +52,6 @@ def _narrowed(listen: Tensor, speak: Tensor, width: int) -> tuple[Tensor, Tensor
 def _widened(listen: Tensor, before: int, after: int, generator: torch.Generator) -> Tensor:
     n_in, more = listen.shape[1] - 1, listen.clone()
     bound = 0.7 * (6 / n_in) ** 0.5
-    more[:, :n_in, before:after] = (torch.rand(n_in, after - before, generator=generator) * 2 - 1) * bound
+    drawn = torch.rand(n_in, after - before, generator=generator).to(listen.device)
+    more[:, :n_in, before:after] = (drawn * 2 - 1) * bound
     return more

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..renderer.resolve import VIEW_MODES
+from . import side_actions, sides
 from .posetext import format_pose, parse_pose
 from .rig import Rig
 from .state import TINTS, WIRES, limits
@@ -30,8 +31,19 @@ def make_actions(app: App) -> dict[str, Callable[..., None]]:
     for slot in range(1, 10):
         actions[f"store_{slot}"] = lambda slot=slot: store(app, slot)
         actions[f"recall_{slot}"] = lambda slot=slot: recall(app, slot)
+        actions[f"show_{slot}"] = lambda slot=slot: side_actions.show(app, slot - 1)
     more: dict[str, Callable[..., None]] = {
         "open": app.open,
+        "add": app.add,
+        "show": lambda number: side_actions.show(app, number),
+        "close": lambda number: side_actions.close(app, number),
+        "compare": lambda: side_actions.next_compare(app),
+        "swap": lambda: sides.swap(state),
+        "open_data": lambda path: side_actions.open_data(app, path),
+        "snap": lambda number: side_actions.snap(app, number),
+        "to_photo": lambda: side_actions.step_photograph(app, 0),
+        "next_photo": lambda: side_actions.step_photograph(app, 1),
+        "previous_photo": lambda: side_actions.step_photograph(app, -1),
         "home": lambda: go_home(app),
         "move_to": lambda position: move_to(app, position),
         "forget": lambda slot: forget(app, slot),

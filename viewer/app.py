@@ -6,7 +6,7 @@ The window's thread draws and nothing else: the scheduler renders in its own, op
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,26 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.camera import Camera
-from ..renderer.cliutil import read_camera
 from ..renderer.device_picture import prefer_device
 from ..renderer.interop_cuda import open_paths
 from ..renderer.paths import home_camera
 from ..renderer.pngmeta import save_png
-from ..renderer.scheduler import View
-from . import overlays, settings, theme
+from . import above, settings, sides, theme
 from .actions import bookmarks, make_actions
 from .bindings import Keyboard
 from .camera_control import CameraControl
+from .comparison import Comparison
 from .follow import Follower
 from .inputs import read_inputs
 from .layout import Layout
+from .loaded import Loaded
 from .monitor import Monitor, picker
 from .notices import Notices
 from .panels import Context, all_panels
+from .photographs import Photographs
 from .picture import Picture, write_screenshot
 from .rig import Rig
 from .scene import LoadedScene, Opener, open_checkpoint
 from .session import Session
+from .stage import Stage
 from .state import ViewerState
 from .window import SETTLE_FRAMES, Window, software_gl
 
@@ -65,6 +67,7 @@ class App:
         self._executor = self.state.executor = executor or self.state.executor  # as the session was last told
         self.home: Rig | None = None
         self.first_camera: Camera | None = None  # where to start instead of the scene's home
+        self.first_data: Path | None = None  # a data set to open as soon as a scene says where it lies
         self.fields: dict[str, str] = {}  # texts being typed
         self.actions = make_actions(self)
         self.keyboard = Keyboard(self.actions)
@@ -73,12 +76,17 @@ class App:
         self.layout = Layout(stored)
         paths = open_paths()
         prefer_device(paths.device)
-        self.picture = Picture(paths)
+        first = [paths]  # of the first picture; one of a comparison opens its own
+        self.comparison = Comparison(lambda: first.pop() if first else open_paths())
         self.session = Session(opener, self.notices, window.wake, self._executor)
+        self.photographs = Photographs(self.session.worker, self.notices)
+        self.stage = Stage(self.state, self.session, self.comparison, self.photographs)
         self.follower: Follower | None = None
-        self._followed = ""  # as the panels last showed it
+        self.followed = ""  # as the panels last showed it
         self.moving = False
-        self._view: View | None = None  # as the renderer was last told
+        self._led: Loaded | None = None  # as `home` and the title are of
+        self._flicker = 0  # side that was drawn last
+        self._drag_side = 0  # that the cursor is over, or a drag began on
         self._scale = 0.0  # the theme's
         self._rested = False  # the last wait was for an event: its length is not motion
         self._shot_wanted = False
@@ -87,31 +95,47 @@ class App:
 
     @property
     def scene(self) -> LoadedScene | None:
-        """What is open."""
+        """The scene that leads: shown alone, or on one side of a comparison."""
         return self.session.scene
+
+    @property
+    def picture(self) -> Picture:
+        """Of the scene that leads."""
+        return self.comparison.front.picture
 
     # What actions and callers ask for.
 
-    def open(self, path: str | Path) -> None:
-        """Opens a checkpoint in the background; the present scene stays until the new one is there. Ends following."""
+    def open(self, *paths: str | Path) -> None:
+        """Opens checkpoints in the background: the first in place of the scene that leads, which stays until then, the
+        others beside it. Ends following."""
         if self.follower is not None:
             self.notices.add(f"No longer following {self.follower.run}.")
             self.follower.close()
             self.follower = None
-        self.session.open(path)
-        self._touch()
+        self.session.open(paths[0])
+        for path in paths[1:]:
+            self.add(path)
+        self.touch()
+
+    def add(self, path: str | Path) -> None:
+        """Opens one more checkpoint beside those that are open."""
+        if self.session.count >= sides.MAX_SCENES:
+            self.notices.error(f"{Path(path).name}: {sides.MAX_SCENES} scenes are open, close one first.")
+        else:
+            self.session.open(path, add=True)
+        self.touch()
 
     def follow(self, run: Path) -> None:
         """Opens the checkpoint that a run writes as soon as it is there, and again whenever it was replaced."""
         self.follower = Follower(run, self.window.wake)
         self.follower.start()
-        self._touch()
+        self.touch()
 
     def following(self) -> str:
         """What is followed, and how old it is, in words; empty when nothing is."""
         return "" if self.follower is None else self.follower.words(self.scene)
 
-    def _touch(self) -> None:
+    def touch(self) -> None:
         """One more frame is to be drawn."""
         self.window.activity = max(self.window.activity, 1)
 
@@ -125,11 +149,11 @@ class App:
     def capture_window(self, path: Path) -> None:
         """Saves the next frame as the window shows it, panels included."""
         self._capture = Path(path)
-        self._touch()
+        self.touch()
 
     def read_scene_pixels(self) -> NDArray[np.uint8]:
         """[H, W, 3] of the present picture at its own resolution, as the window's shader resolves it."""
-        return self.picture.read(self.state)
+        return self.comparison.read(self.state)
 
     def reset_layout(self) -> None:
         self.state.show_ui = True
@@ -143,15 +167,13 @@ class App:
             self.window.request_close()
 
     def camera(self) -> Camera:
-        """The camera of the view, in the scene's pixels on the screen."""
-        return self.state.camera.camera(*self.scene_size)
+        """The camera of the view."""
+        return self.stage.camera()
 
     @property
     def scene_size(self) -> tuple[int, int]:
-        """Width and height of the scene on the screen, px."""
-        scale = self.window.imgui.get_io().display_framebuffer_scale
-        _, _, width, height = self.layout.scene_rect
-        return max(round(width * scale[0]), 1), max(round(height * scale[1]), 1)
+        """Width and height of one picture on the screen, px."""
+        return self.stage.areas.left[2:]
 
     # One frame.
 
@@ -163,7 +185,7 @@ class App:
         if drawn and self._capture is not None:
             save_png(self._capture, self.window.read_pixels(), {})
             self._capture = None
-        if drawn and self._shot_wanted and self.picture.is_sharp(self._view):
+        if drawn and self._shot_wanted and self.comparison.is_sharp(self.stage.view):
             self._shot_wanted = False
             self._take_screenshot()
         self.monitor.window_frame((time.perf_counter() - start) * 1000)
@@ -177,73 +199,96 @@ class App:
             start = time.perf_counter()
             if self.news():
                 self.frame()
-            renderer = self.session.renderer
-            busy = self.moving or self.window.activity > 0 or renderer.state != "idle"
+            busy = self.moving or self.window.activity > 0 or self.session.state != "idle"
             wait = self._frame_s - (time.perf_counter() - start) if busy else IDLE_WAIT_S
-            if (change := self.notices.next_change()) is not None:
-                wait = min(wait, change)
+            for change in (self.notices.next_change(), self.comparison.next_flicker()):
+                wait = min(wait, change if change is not None else wait)
             self._rested = not (self.moving or self.window.activity)
             self.window.wait(wait)
 
     def news(self) -> bool:
         """Whether the next frame would differ from the last."""
         fading = (change := self.notices.next_change()) is not None and change <= 1 / 30
-        followed = self.follower is not None and (self.follower.changed or self._followed != self.following())
+        followed = self.follower is not None and (self.follower.changed or self.followed != self.following())
         drawn = self.window.activity > 0 or self.window.dropped or self.moving
-        return bool(drawn or self.session.news or fading or followed)
+        flicker = self.comparison.mode == "flicker" and self.comparison.flicker_side != self._flicker
+        return bool(drawn or self.session.news or fading or followed or flicker)
 
     def _take_in(self) -> None:
         dropped, self.window.dropped = self.window.dropped, []
         if dropped:
-            self.open(dropped[-1])
-            if len(dropped) > 1:
-                self.notices.add(f"One scene at a time: opening {dropped[-1].name}.")
+            self.open(*dropped)
         # One at a time: a run that saves faster than files open must not keep the newest from ever being shown.
         if self.follower is not None and not self.session.loading and (path := self.follower.take()) is not None:
             self.session.open(path, again=True)
-        snapshot = self.session.poll(self._adopt)
-        self.monitor.state = self.session.renderer.state
-        if snapshot is not None and self.scene is not None:
-            self.picture.show(snapshot)
-            self.monitor.picture(snapshot, self.scene)
-            self.control.follow_depth(snapshot.buffers.depth, 1e-4 * self.scene.root_size)
-            self.monitor.reference = self.control.reference
+        self.session.poll(self._adopt)
+        self._arrange()
+        self.monitor.state = self.session.state
+        for pane in self.comparison.shown:
+            snapshot = pane.take_in(self.stage.view)
+            if snapshot is not None and pane is self.comparison.front and self.scene is not None:
+                self.monitor.picture(snapshot, self.scene)
+                self.control.follow_depth(snapshot.buffers.depth, 1e-4 * self.scene.root_size)
+                self.monitor.reference = self.control.reference
+        self.stage.score.update(self.comparison, self.state, self.session.state == "idle" and not self.moving)
 
-    def _adopt(self, scene: LoadedScene, keep: bool = False) -> None:
-        """Shows another scene from its home view; `keep`: the same scene further trained, in the view of now."""
-        self.monitor.forget()
-        if keep:
-            self.picture.replace(scene)
-            self.home = Rig.of(home_camera(scene.model.scene, scene.view, *self.scene_size), scene.up)
-            self.notices.add("Reloaded" if scene.step is None else f"Reloaded: step {scene.step:,}")
-            self._view = None
+    def _arrange(self) -> None:
+        self.stage.arrange()
+        if self.session.front is not None and self.session.front is not self._led:
+            self._lead(self.session.front)
+
+    def _adopt(self, loaded: Loaded, how: str) -> None:
+        """Takes in a scene that was "opened" in another's place, "reloaded" in the same view, or "added"."""
+        scene, name = loaded.scene, loaded.name
+        self.comparison.reopen(loaded, keep=how == "reloaded")
+        if how == "added":
+            number = self.session.loaded.index(loaded) + 1
+            self.notices.add(f"{name} is open beside the others: key {number} shows it.")
             return
-        self.picture.open(scene)
+        self.stage.view = None
+        if loaded is not self.session.front:
+            return
+        self._lead(loaded)
+        if how == "reloaded":
+            self.notices.add("Reloaded" if scene.step is None else f"Reloaded: step {scene.step:,}")
+            return
+        assert self.home is not None
         self.control.halt()
-        self.home = Rig.of(home_camera(scene.model.scene, scene.view, *self.scene_size), scene.up)
         self.state.camera = Rig.of(self.first_camera, scene.up) if self.first_camera is not None else self.home.copy()
         self.first_camera = None
         self.control.reference = 0.25 * float(np.linalg.norm(scene.aabb[1] - scene.aabb[0]))
-        self.fields["path"] = str(scene.path)
-        self._view = None
-        self.window.set_title(f"{scene.path.name} - {TITLE}")
         self.window.activity = SETTLE_FRAMES
+
+    def _lead(self, loaded: Loaded) -> None:
+        """What belongs to the scene that leads: its home, its name, what was measured on it."""
+        self._led, scene = loaded, loaded.scene
+        self.monitor.forget()
+        self.home = Rig.of(home_camera(scene.model.scene, scene.view, *self.scene_size), scene.up)
+        self.fields["path"] = str(scene.path)
+        if self.first_data is not None:
+            self.fields["data"] = str(self.first_data)
+            self.photographs.open(self.first_data, scene)
+            self.first_data = None
+        self.window.set_title(f"{scene.path.name} - {TITLE}")
 
     def _gui(self) -> None:
         imgui, state = self.window.imgui, self.state
         io = imgui.get_io()
-        self._followed = self.following()
+        self.followed = self.following()
         self._apply_scale()
         # Tab belongs to the panels' switch; ImGui would move the focus between fields with it.
         imgui.internal.set_key_owner(imgui.Key.tab, imgui.get_id("tab"))
         self.layout.begin(tuple(self.panels), state.show_ui, self._scale)
+        self.stage.divide(self._scene_box())
         dt = min(io.delta_time, FRAME_S if self._rested else LONGEST_STEP_S)
         self._rested = False
         self.keyboard.update(io)
         self._navigate(dt)
         if state.show_ui:
             self._draw_panels()
-        self._draw_overlays()
+        self.stage.divide(self._scene_box())
+        self._arrange()
+        above.draw(self)
         self._apply()
         if io.want_save_ini_settings:
             io.want_save_ini_settings = False
@@ -253,7 +298,12 @@ class App:
     def _navigate(self, dt: float) -> None:
         control, state = self.control, self.state
         control.speed, control.sensitivity = state.speed, state.sensitivity
-        inputs = read_inputs(self.window.imgui.get_io(), self.layout.scene_rect, dt)
+        io, areas = self.window.imgui.get_io(), self.stage.areas
+        scale = io.display_framebuffer_scale[0]
+        if not control.drag:
+            self._drag_side = areas.side_at(io.mouse_pos.x * scale, self.comparison.lead)
+        rect = areas.rect(self._drag_side, scale)
+        inputs = read_inputs(io, rect, dt)
         if self.scene is not None:
             size = self.scene_size
             self.moving = control.update(state.camera, inputs, picker(self.picture.snapshot, size), size)
@@ -263,8 +313,9 @@ class App:
         imgui = self.window.imgui
         context = Context(
             self.state, self.scene, self.monitor, self.fonts, self.actions, self.scene_size, self.fields,
-            frozenset(int(slot) for slot in bookmarks(self)), self.session.loading, self._followed,
-            self.picture.texture.path,
+            frozenset(int(slot) for slot in bookmarks(self)), self.session.loading, self.followed,
+            self.picture.texture.path, tuple(loaded.scene for loaded in self.session.loaded),
+            self.photographs.data, self.photographs.loading, self.stage.at_photograph, self.stage.score.value,
         )  # fmt: skip
         for title, draw in self.panels.items():
             imgui.set_next_window_size((COLUMN, COLUMN), imgui.Cond_.first_use_ever.value)
@@ -275,33 +326,9 @@ class App:
                     self.notices.error(f"The panel {title} failed: {' '.join(str(error).split())[:200]}")
             imgui.end()
 
-    def _draw_overlays(self) -> None:
-        rect, state = self.layout.scene_rect, self.state
-        if self.scene is None:
-            title, line = self._followed or "Drop a checkpoint here", "F1 lists keys and mouse"
-            if self.session.loading:
-                title = f"Loading {self.session.loading} ..."
-            elif self.follower is not None:
-                line = f"It opens as soon as the run has saved it in {self.follower.folder}"
-            overlays.hint(rect, title, line, self.fonts.bold)
-        elif state.show_ui:
-            loading = f"   |   loading {self.session.loading}" if self.session.loading else ""
-            following = f"   |   {self._followed}" if self._followed else ""
-            progress = self.monitor.progress(state.max_frames)
-            overlays.status(rect, f"{state.view_mode}   |   {progress}{following}{loading}")
-        if state.legend and (legend := self.picture.legend(state)) is not None:
-            overlays.legend(rect, legend)
-        if state.show_help:
-            state.show_help = overlays.help_window(rect, self.fonts.bold)
-        overlays.notices(rect, self.notices)
-
     def _apply(self) -> None:
         """Hands what the state says to the renderer and the window."""
-        state, renderer = self.state, self.session.renderer
-        renderer.target_frame_ms = state.target_frame_ms
-        if renderer.max_frames != state.max_frames:
-            renderer.max_frames = state.max_frames
-        renderer.max_scale = state.resolution
+        state = self.state
         if state.fullscreen != self.window.fullscreen:
             self.window.set_fullscreen(state.fullscreen)
             state.fullscreen = self.window.fullscreen
@@ -312,10 +339,7 @@ class App:
             self._executor = state.executor = self.session.executor
         if self.scene is None:
             return
-        view = View(self.camera(), state.lod_bias, state.min_level, state.max_level, state.step_scale, self.moving)
-        if self._view is None or view.moving != self._view.moving or not view.shows_same(self._view):
-            self._view = view
-            renderer.set_view(view)
+        self.stage.render(self.moving)
 
     def _apply_scale(self) -> None:
         scale = self.window.content_scale * self.state.ui_scale
@@ -323,21 +347,28 @@ class App:
             theme.apply(scale)
             self._scale = scale
 
+    def _scene_box(self) -> tuple[int, int, int, int]:
+        """What the panels leave free, px, y down."""
+        scale = self.window.imgui.get_io().display_framebuffer_scale
+        x, y, width, height = self.layout.scene_rect
+        size = max(round(width * scale[0]), 1), max(round(height * scale[1]), 1)
+        return round(x * scale[0]), round(y * scale[1]), *size
+
     def _draw_scene(self) -> None:
         from OpenGL import GL
 
         GL.glClearColor(*theme.BACKDROP, 1.0)
         GL.glClear(GL.GL_COLOR_BUFFER_BIT)
-        width, height = self.scene_size
-        scale = self.window.imgui.get_io().display_framebuffer_scale
-        x, y = round(self.layout.scene_rect[0] * scale[0]), round(self.layout.scene_rect[1] * scale[1])
-        viewport = (x, self.window.framebuffer_size[1] - y - height, width, height)
-        self.picture.draw(self.state, viewport)
+        bottom = self.window.framebuffer_size[1]
+        places = self.stage.areas.left, self.stage.areas.right
+        left, right = ((x, bottom - y - height, width, height) for x, y, width, height in places)
+        self._flicker = self.comparison.flicker_side
+        self.comparison.draw(self.state, (left, right))
 
     # Files.
 
     def _take_screenshot(self) -> None:
-        pixels, metadata = self.read_scene_pixels(), self.picture.metadata(self.state)
+        pixels, metadata = self.read_scene_pixels(), self.comparison.metadata(self.state)
         samples = self.picture.snapshot.accumulated if self.picture.snapshot is not None else 0
         self.session.worker.submit("screenshot", lambda: write_screenshot(Path.cwd(), pixels, metadata, samples))
 
@@ -356,43 +387,7 @@ class App:
         if self.folder is not None:
             self.session.worker.submit("settings", self._settings_writer())
         self.session.close()
-        self.picture.close()
+        self.comparison.close()
 
 
-COLUMN = 372.0  # px, of a panel that is in no dock
-
-
-def run_window(
-    checkpoints: Sequence[Path],
-    size: tuple[int, int] = (1280, 720),
-    view: str = "rgb",
-    executor: str = "auto",
-    camera: Path | None = None,
-    use_settings: bool = True,
-    follow: Path | None = None,  # a run whose checkpoint is opened when it is there, and again when it changed
-) -> int:
-    """Opens the window on a checkpoint and runs until the person quits. Returns the exit code.
-
-    Raises `WindowError` where no window can be opened, and the opener's error if the first checkpoint can't be opened.
-    """
-    first_camera = read_camera(camera) if camera is not None else None
-    with Window(*size, TITLE) as window:
-        app = App(
-            window,
-            settings.config_folder() if use_settings else None,
-            executor=executor if executor != "auto" else None,
-        )
-        try:
-            app.state.view_mode, app.first_camera = view, first_camera
-            if checkpoints:
-                app.open(checkpoints[-1])
-            if follow is not None:
-                app.follow(follow)
-            session = app.session
-            app.run(until=lambda: follow is None and session.scene is None and session.open_error is not None)
-            error = session.open_error if session.scene is None and follow is None else None
-        finally:
-            app.close()
-    if error is not None:
-        raise error
-    return 0
+COLUMN = 396.0  # px, of a panel that is in no dock

@@ -61,7 +61,14 @@ BINDINGS: tuple[Binding, ...] = (
     Binding("copy_pose", ("ctrl+c",), "Copy the pose", "Camera"),
     Binding("paste_pose", ("ctrl+v",), "Paste a pose", "Camera"),
     *(Binding(f"store_{i}", (f"ctrl+_{i}",), f"Store bookmark {i}", "Bookmarks") for i in range(1, 10)),
-    *(Binding(f"recall_{i}", (f"_{i}",), f"Go to bookmark {i}", "Bookmarks") for i in range(1, 10)),
+    *(Binding(f"recall_{i}", (f"shift+_{i}",), f"Go to bookmark {i}", "Bookmarks") for i in range(1, 10)),
+    *(Binding(f"show_{i}", (f"_{i}",), f"Show scene {i}", "Scenes") for i in range(1, 10)),
+    Binding("compare", ("c",), "Compare: wipe, side by side, flicker, difference, error, off", "Scenes"),
+    Binding("swap", ("x",), "Swap left and right", "Scenes"),
+    Binding("divide", ("left drag on the divider",), "Move the wipe's divider", "Scenes", mouse=True),
+    Binding("to_photo", ("v",), "To the photograph's camera", "Scenes"),
+    Binding("next_photo", ("n",), "Next photograph", "Scenes"),
+    Binding("previous_photo", ("b",), "Previous photograph", "Scenes"),
     Binding("view_rgb", ("f2",), "rgb", "View mode"),
     Binding("view_depth", ("f3",), "depth", "View mode"),
     Binding("view_normal", ("f4",), "normal", "View mode"),
@@ -119,7 +126,7 @@ def help_rows() -> dict[str, list[tuple[str, str]]]:
     for binding in BINDINGS:
         family = [b for b in BINDINGS if b.action.partition("_")[0] == binding.action.partition("_")[0]]
         group = rows.setdefault(binding.group, [])
-        if binding.action.partition("_")[0] in ("store", "recall", "view"):
+        if binding.action.partition("_")[0] in ("store", "recall", "show", "view"):
             if binding is family[0]:
                 keys = f"{printed(binding.keys[0])} .. {printed(family[-1].keys[0])}"
                 name = binding.name.rstrip(" 1")

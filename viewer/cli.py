@@ -12,10 +12,12 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from ..renderer.cliutil import (
+    PRESET_NAMES,
     CommandError,
     ExecutorName,
     UsageError,
     ViewMode,
+    check_path,
     check_range,
     parse_arguments,
     parse_size,
@@ -24,7 +26,8 @@ from ..renderer.cliutil import (
 )
 
 PROGRAM = "infnerf-view"
-PathName = Literal["orbit", "spiral"]
+MOST_CHECKPOINTS = 9  # as many as have a key
+Comparison = Literal["wipe", "side-by-side", "flicker", "difference", "error"]  # renderer.comparison.COMPARISONS
 DESCRIPTION = """Fly a trained octree NeRF. Without a CHECKPOINT it shows the demo; without a display it renders a video
 (infnerf-view.mp4) and a still (infnerf-view.png) into the working folder instead."""
 
@@ -32,9 +35,13 @@ DESCRIPTION = """Fly a trained octree NeRF. Without a CHECKPOINT it shows the de
 @dataclass
 class Arguments:
     checkpoints: Positional[
-        Annotated[tuple[Path, ...], arg(metavar="[CHECKPOINT]", help_behavior_hint="(default: the demo)")]
+        Annotated[tuple[Path, ...], arg(metavar="[CHECKPOINT ...]", help_behavior_hint="(default: the demo)")]
     ] = ()
-    """The scene, a .pth file."""
+    """The scene, a .pth file; of several the first is shown, and the keys 1, 2, 3 switch."""
+    compare: Annotated[Comparison | None, arg(metavar="MODE")] = None
+    """Two CHECKPOINTs against each other, by wipe, side-by-side, flicker, difference or error; windowless a still."""
+    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    """A data set, whose photographs can be compared with the scene."""
     follow: Annotated[Path | None, arg(metavar="RUN")] = None
     """Open the checkpoint that a training run writes, or its folder, and again whenever it was saved."""
     headless: bool = False
@@ -43,8 +50,9 @@ class Arguments:
     """Write a still and exit (implies --headless)."""
     record: Annotated[Path | None, arg(metavar="OUT.mp4")] = None
     """Write a video, or PNGs if it is a folder, and exit (implies --headless)."""
-    path: PathName = "orbit"
-    """Camera path of the video."""
+    path: Annotated[str, arg(metavar="NAME|FILE")] = "orbit"
+    """Camera path of the video: orbit, turntable, spiral, powers (of ten), cameras (along the training cameras), or a
+    file of nerfstudio, instant-ngp, a transforms.json or poses as text."""
     frames: Annotated[int | None, arg(metavar="N")] = None
     """Frames of the video, 120 by default; with neither --record nor --frames as many as render in 40 seconds."""
     fps: Annotated[float, arg(metavar="F")] = 30.0
@@ -82,14 +90,17 @@ def view(arguments: Arguments) -> int:
     size = _check(arguments)
     if arguments.follow is not None:
         _check_follow(arguments, arguments.follow)
-    if arguments.headless or arguments.screenshot is not None or arguments.record is not None:
+    windowless = arguments.headless or arguments.screenshot is not None or arguments.record is not None
+    if windowless or not has_display():
+        _check_several(arguments)
+    if windowless:
         return _headless(arguments, size)
     if not has_display():
-        what = f"{'an' if arguments.path == 'orbit' else 'a'} {arguments.path}"
+        what = f"the path {Path(arguments.path).name}"
         say(f"No display: rendering {what} to infnerf-view.mp4 and a still to infnerf-view.png instead.")
         return _headless(arguments, size)
     _refuse_headless_flags(arguments)
-    from .app import run_window
+    from .launch import run_window
     from .window import WindowError
 
     try:
@@ -101,6 +112,8 @@ def view(arguments: Arguments) -> int:
             camera=arguments.camera,
             use_settings=not arguments.no_settings,
             follow=arguments.follow,
+            compare=_mode(arguments) or "off",
+            data=arguments.data,
         )
     except WindowError as error:
         raise CommandError(f"{error}; --headless works without a window") from error
@@ -121,16 +134,47 @@ def _check(arguments: Arguments) -> tuple[int, int] | None:
     if arguments.samples is not None:
         check_range("--samples", arguments.samples, 1, 65_536)
     check_range("--fps", arguments.fps, 0.1, 1000)
+    check_path(arguments.path)
     check_range("--lod-bias", arguments.lod_bias, -16, 16)
     check_range("--exposure", arguments.exposure, -20, 20)
-    if len(arguments.checkpoints) > 1:
-        raise UsageError(f"one CHECKPOINT at a time, got {len(arguments.checkpoints)}")
+    if len(arguments.checkpoints) > MOST_CHECKPOINTS:
+        raise UsageError(f"at most {MOST_CHECKPOINTS} CHECKPOINTs at once, got {len(arguments.checkpoints)}")
+    if arguments.compare is not None and len(arguments.checkpoints) < 2 and arguments.data is None:
+        raise UsageError(f"--compare needs two CHECKPOINTs, or one and --data, got {len(arguments.checkpoints)}")
+    if arguments.data is not None and not arguments.data.exists():
+        raise CommandError(f"{arguments.data}: expected the folder of a data set, there is none")
     if arguments.screenshot is not None and arguments.screenshot.suffix.lower() != ".png":
         raise UsageError(f"--screenshot must end in .png, got {arguments.screenshot}")
-    for path in (*arguments.checkpoints, arguments.camera):
-        if path is not None and not path.is_file():
-            raise CommandError(f"{path}: no such file")
+    missing = [str(path) for path in arguments.checkpoints if not path.is_file()]
+    if missing and len(missing) == len(arguments.checkpoints):  # else the window tells of them beside the others
+        raise CommandError(f"{', '.join(missing)}: no such file{'s' if len(missing) > 1 else ''}")
+    if arguments.camera is not None and not arguments.camera.is_file():
+        raise CommandError(f"{arguments.camera}: no such file")
     return size
+
+
+def _check_several(arguments: Arguments) -> None:
+    """What only a window can do with several scenes. Raises `UsageError`."""
+    count = len(arguments.checkpoints)
+    if arguments.data is not None:
+        raise UsageError("--data needs a window; infnerf eval compares with photographs without one")
+    if arguments.compare is None:
+        if count > 1:
+            raise UsageError(f"{count} CHECKPOINTs need a window; without one name one, or two and --compare MODE")
+        return
+    if count != 2 or arguments.compare == "flicker":
+        what = "flicker needs a window" if count == 2 else f"it takes two CHECKPOINTs, got {count}"
+        raise UsageError(f"--compare without a window makes a still of two scenes: {what}")
+    if arguments.record is not None:
+        raise UsageError("--compare without a window makes a still: it goes with --screenshot, not with --record")
+    for path in arguments.checkpoints:
+        if not path.is_file():
+            raise CommandError(f"{path}: no such file")
+
+
+def _mode(arguments: Arguments) -> str | None:
+    """The way to compare, as the state has it."""
+    return arguments.compare.replace("-", " ") if arguments.compare is not None else None
 
 
 def _check_follow(arguments: Arguments, run: Path) -> None:
@@ -187,9 +231,12 @@ def _headless(arguments: Arguments, size: tuple[int, int] | None) -> int:
         camera=arguments.camera,
         lod_bias=arguments.lod_bias,
         exposure=arguments.exposure,
+        compare=_mode(arguments),
+        other=arguments.checkpoints[1] if arguments.compare is not None else None,
     )
     if arguments.samples is not None:
         job = replace(job, samples=arguments.samples, video_samples=arguments.samples)
     if arguments.frames is not None:
         job = replace(job, frames=arguments.frames)
-    return run_headless(automatic(job, fit=arguments.frames is None and size is None))
+    fit = arguments.frames is None and size is None and arguments.path in PRESET_NAMES
+    return run_headless(automatic(job, fit))

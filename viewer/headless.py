@@ -8,14 +8,17 @@ from pathlib import Path
 
 from ..models.camera import Camera
 from ..renderer.cliutil import (
-    Interrupted,
+    camera_json,
     check_output,
     progress_bar,
     read_camera,
     say,
 )
+from ..renderer.comparison import MAPS, compose, psnr
 from ..renderer.frame import FrameBuffers, RenderRequest
-from ..renderer.paths import make_path
+from ..renderer.path_presets import make_shots
+from ..renderer.pngmeta import save_png
+from ..renderer.recording import record
 from ..renderer.renderer import Renderer
 
 VIDEO, STILL = Path("infnerf-view.mp4"), Path("infnerf-view.png")
@@ -33,8 +36,8 @@ class HeadlessJob:
     view: str = "rgb"  # one of renderer.resolve.VIEW_MODES
     screenshot: Path | None = None
     record: Path | None = None
-    path: str = "orbit"  # one of renderer.paths.PATHS
-    frames: int = 120
+    path: str = "orbit"  # one of renderer.path_presets.PRESETS, or a file
+    frames: int | None = None  # None: 120, of a file as many as it asks for
     fit: bool = False  # true: `frames`, `video_size` and `samples` as fit the budgets here, at most those given
     fps: float = 30.0
     size: tuple[int, int] = (1280, 720)  # px, of the still
@@ -44,6 +47,8 @@ class HeadlessJob:
     camera: Path | None = None  # JSON, for the still
     lod_bias: float = 0.0  # levels
     exposure: float = 0.0  # EV
+    compare: str | None = None  # one of renderer.comparison.COMPARISONS that is a still; then only that is made
+    other: Path | None = None  # the scene on the right of it
 
 
 def run_headless(job: HeadlessJob) -> int:
@@ -56,6 +61,9 @@ def run_headless(job: HeadlessJob) -> int:
         took = time.perf_counter() - start
         nodes = renderer.model.octree.n_nodes
         say(f"{job.checkpoint.name}: {nodes} nodes, opened in {took:.1f} s; executor {renderer.reason}")
+        if job.compare is not None and job.other is not None:
+            compare_stills(renderer, job, job.compare, job.other)
+            return 0
         if job.fit:
             job = fitted(renderer, job)
         if job.screenshot is not None:
@@ -74,6 +82,27 @@ def take_still(renderer: Renderer, job: HeadlessJob, out: Path) -> None:
     say(f"wrote {out} ({camera.width}x{camera.height}, {job.view}, {job.samples} samples)")
 
 
+def compare_stills(renderer: Renderer, job: HeadlessJob, mode: str, other: Path) -> None:
+    """One view of two scenes as one PNG, by the camera where the left one would start. Says their PSNR."""
+    width, height = job.size
+    if mode == "side by side":
+        job = replace(job, size=(max(width // 2, 1), height))
+    out, view = job.screenshot or STILL, "rgb" if mode in MAPS else job.view
+    camera = still_camera(renderer, job)
+    pictures, plain = [], []
+    with Renderer.from_checkpoint(other, job.executor) as right:
+        for checkpoint, side in ((job.checkpoint, renderer), (other, right)):
+            with progress_bar(checkpoint.name, job.samples) as advance:
+                image = side.render_image(camera, job.samples, job.lod_bias, lambda done: advance(done, ""))
+            pictures.append(image.picture(view, job.exposure))
+            plain.append(image.picture("rgb", job.exposure))
+    score = psnr(*plain)
+    facts = {"camera": camera_json(camera), "compare": mode, "left": job.checkpoint.name, "right": other.name}
+    save_png(out, compose(mode, *pictures), facts)
+    alike = "the same pixels" if score == float("inf") else f"PSNR {score:.2f} dB"
+    say(f"wrote {out} ({mode} of {job.checkpoint.name} and {other.name}, {job.samples} samples, {alike})")
+
+
 def still_camera(renderer: Renderer, job: HeadlessJob) -> Camera:
     """The camera of `--camera` at the size asked for, else where the viewer would start."""
     if job.camera is not None:
@@ -83,24 +112,9 @@ def still_camera(renderer: Renderer, job: HeadlessJob) -> Camera:
 
 def record_video(renderer: Renderer, job: HeadlessJob, out: Path) -> None:
     """A camera path as a video or a folder of PNGs. Ctrl-C keeps the frames so far and raises `Interrupted`."""
-    (width, height), frames = job.video_size or job.size, job.frames
-    cameras = make_path(job.path, renderer.model.scene, frames, width, height)
-    kept = 0
-    try:
-        with progress_bar(f"{job.path}, {width}x{height}", frames) as advance:
-
-            def report(written: int) -> None:
-                nonlocal kept
-                kept = written
-                advance(written, f"frame {written}/{frames}")
-
-            video = renderer.render_video(
-                out, cameras, job.video_samples, job.view, job.fps, job.lod_bias, job.exposure, report
-            )
-    except KeyboardInterrupt:
-        what = f"{out} keeps the first {kept} of {frames} frames" if kept else "nothing was written"
-        raise Interrupted(f"stopped by Ctrl-C; {what}") from None
-    say(f"wrote {out} ({frames} frames of {width}x{height} at {job.fps:g}/s, {job.path}, {video.codec})")
+    shots = make_shots(job.path, renderer.model, job.frames, *(job.video_size or job.size))
+    title = Path(job.path).name
+    record(renderer, shots, out, title, job.video_samples, job.view, job.fps, job.lod_bias, job.exposure)
 
 
 def fitted(renderer: Renderer, job: HeadlessJob) -> HeadlessJob:
@@ -108,7 +122,7 @@ def fitted(renderer: Renderer, job: HeadlessJob) -> HeadlessJob:
     samples = int(STILL_BUDGET / frame_seconds(renderer, still_camera(renderer, job), job.lod_bias))
     width, height = job.video_size or job.size
     while True:
-        camera = make_path(job.path, renderer.model.scene, 1, width, height)[0]
+        camera = make_shots(job.path, renderer.model, 1, width, height)[0].camera
         frames = int(VIDEO_BUDGET / (frame_seconds(renderer, camera, job.lod_bias) * job.video_samples))
         smaller = (width * 3 // 8 * 2, height * 3 // 8 * 2)  # three quarters, even
         if frames >= LEAST_FRAMES or smaller[1] < SMALLEST_HEIGHT:

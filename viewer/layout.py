@@ -6,7 +6,7 @@ from typing import Any
 
 from .inputs import Rect
 
-COLUMN_WIDTH = 372.0  # px at scale 1
+COLUMN_WIDTH = 396.0  # px at scale 1
 LOWER_SHARE = 0.34  # of the column's height, for the statistics
 LOWER = ("Statistics",)
 DOCK_NAME = "infnerf dock"

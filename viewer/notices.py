@@ -35,7 +35,9 @@ class Notices:
     def add(self, text: str, kind: str = "info") -> None:
         """Says something; the same sentence again is only renewed."""
         self._notices = [notice for notice in self._notices if notice.text != text]
-        self._notices = [*self._notices, Notice(text, kind, self._clock())][-MOST:]
+        self._notices = [*self._notices, Notice(text, kind, self._clock())]
+        while len(self._notices) > MOST:  # what went wrong stays longest
+            self._notices.remove(next((notice for notice in self._notices if notice.kind == "info"), self._notices[0]))
 
     def error(self, text: str) -> None:
         """Says what went wrong."""

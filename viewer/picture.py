@@ -1,4 +1,4 @@
-"""The picture in the window: the newest snapshot of the present scene, resolved by the GPU, with wires over it."""
+"""One picture in the window: of a scene or a photograph, resolved by the GPU, with wires over it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..renderer.resolve import Legend, ResolveSettings, depth_range, legend
 from ..renderer.scheduler import Snapshot, View
 from .scene import LoadedScene
 from .state import ViewerState
-from .texture import SceneTexture
+from .texture import Box, SceneTexture, clipped
 from .wires import Wires
 
 
@@ -26,37 +26,43 @@ class Picture:
         self.texture, self.wires = SceneTexture(paths), Wires()
         self.scene: LoadedScene | None = None
         self.snapshot: Snapshot | None = None  # of the present scene
-        self._next: LoadedScene | None = None  # takes the place of `scene` with its first picture
+        self.photograph = False  # the picture is one, shown by `scene`'s background and colour space
+        self._next: tuple[LoadedScene, bool] | None = None  # scene and photograph, with the first picture of them
         self._base = ResolveSettings()
         self._legend: tuple[object, Legend] | None = None
 
     def open(self, scene: LoadedScene) -> None:
         """Another scene: nothing of the old one is shown any more."""
-        self.snapshot = None
-        self.texture.clear()
+        self.clear()
         self._take(scene)
 
-    def replace(self, scene: LoadedScene) -> None:
-        """The same scene, further trained: the old one is shown until the new one has a picture."""
-        self._next = scene
+    def replace(self, scene: LoadedScene, photograph: bool = False) -> None:
+        """Another scene, or the same one further trained: what is there is shown until the new one has a picture."""
+        self._next = (scene, photograph)
 
-    def _take(self, scene: LoadedScene) -> None:
-        self.scene, self._next, self._legend = scene, None, None
+    def _take(self, scene: LoadedScene, photograph: bool = False) -> None:
+        self.scene, self.photograph, self._next, self._legend = scene, photograph, None, None
         self._base = ResolveSettings.for_model(scene.model)
 
     def show(self, snapshot: Snapshot) -> None:
         """The next picture of the present scene."""
         if self._next is not None:
-            self._take(self._next)
+            self._take(*self._next)
         self.snapshot = snapshot
         self.texture.show(snapshot.buffers)
 
-    def settings(self, state: ViewerState) -> ResolveSettings:
-        """How the state turns buffers into pixels."""
-        tinted = state.view_mode == "rgb" and state.tint != "none"
+    def clear(self) -> None:
+        """Shows nothing until the next picture."""
+        self.snapshot = None
+        self.texture.clear()
+
+    def settings(self, state: ViewerState, plain: bool = False) -> ResolveSettings:
+        """How the state turns buffers into pixels. `plain`: rgb whatever the view mode, as photographs are."""
+        plain = plain or self.photograph
+        tinted = not plain and state.view_mode == "rgb" and state.tint != "none"
         return replace(
             self._base,
-            mode=state.tint if tinted else state.view_mode,
+            mode="rgb" if plain else state.tint if tinted else state.view_mode,
             tint=state.tint_strength if tinted else 1.0,
             exposure=state.exposure,
             background=state.background if state.own_background else self._base.background,
@@ -78,17 +84,20 @@ class Picture:
             self._legend = (about, legend(shown, self.scene.model))
         return self._legend[1]
 
-    def draw(self, state: ViewerState, viewport: tuple[int, int, int, int]) -> None:
-        """Draws into `viewport` (px, as glViewport has it) of the window."""
+    def draw(
+        self, state: ViewerState, viewport: Box, clip: Box | None = None, framebuffer: int = 0, wires: bool = False
+    ) -> None:
+        """Draws into `viewport` (px, as glViewport has it) of a framebuffer, nothing of it outside `clip`."""
         from OpenGL import GL
 
         if self.snapshot is None or self.scene is None:
             return
-        self.texture.draw(self.settings(state), viewport)
-        if state.wires != "off":
+        self.texture.draw(self.settings(state), viewport, clip, framebuffer)
+        if wires and state.wires != "off" and not self.photograph:
             GL.glViewport(*viewport)
             levels = (state.wire_min, state.wire_max)
-            self.wires.draw(self.texture, self.scene, self.snapshot, state.wires, levels, viewport)
+            with clipped(clip):
+                self.wires.draw(self.texture, self.scene, self.snapshot, state.wires, levels, viewport)
 
     def read(self, state: ViewerState) -> NDArray[np.uint8]:
         """[H, W, 3] of the present picture at its own resolution, without wires."""

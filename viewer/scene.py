@@ -90,6 +90,11 @@ class LoadedScene:
         """Of some nodes' data: `nodes` on each level."""
         return sum(n * size for n, size in zip(nodes, self.level_bytes, strict=False))
 
+    def parameters_of(self, nodes: Sequence[int]) -> int:
+        """Of some nodes: `nodes` on each level."""
+        numbers = self._cached("level_parameters", lambda: list(self.model.level_parameters))
+        return sum(n * size for n, size in zip(nodes, numbers, strict=True))
+
     @property
     def root_size(self) -> float:
         return self.model.octree.root_size

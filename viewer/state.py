@@ -8,12 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from ..renderer.comparison import COMPARISONS
 from ..renderer.frame import MAX_LEVEL
 from .rig import Rig
 
 TINTS = ("none", "level", "gsd")
 EXECUTORS = ("auto", "cuda", "cpu", "torch")
 WIRES = ("off", "in use", "all")
+COMPARE = ("off", *COMPARISONS)
+PHOTO = -1  # as a side: the photograph
 
 
 def _ranged(default: float, low: float, high: float) -> Any:
@@ -55,6 +58,14 @@ class ViewerState:
     wires: str = _choice("off", WIRES)
     wire_min: int = _ranged(0, 0, MAX_LEVEL)
     wire_max: int = _ranged(MAX_LEVEL, 0, MAX_LEVEL)
+    # comparison
+    compare: str = _choice("off", COMPARE)
+    left: int = 0  # what is on each side: a number of an open scene, or PHOTO
+    right: int = 1
+    divider: float = _ranged(0.5, 0.0, 1.0)  # share of the width that a wipe gives to the left
+    flicker_hz: float = _ranged(1.0, 0.2, 5.0)  # changes per second
+    difference_limit: float = _ranged(64.0, 4.0, 255.0)  # display value of 255 at the end of the colours
+    photo: int = 0  # of the data set's images, the one that is a side
     # window
     show_ui: bool = True
     show_help: bool = False
@@ -72,6 +83,8 @@ PERSISTENT = (
     "speed",
     "sensitivity",
     "bookmarks",
+    "flicker_hz",
+    "difference_limit",
     "ui_scale",
 )
 

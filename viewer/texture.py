@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,8 @@ from ..renderer.interop import DevicePaths, Layout, PathStatus
 from ..renderer.interop_cuda import gl_formats
 from ..renderer.resolve import TEXTURES, ResolveSettings, shader_sources, uniforms
 from .window import read_framebuffer
+
+Box = tuple[int, int, int, int]  # x, y, width, height in px, y up as OpenGL has it
 
 
 class ShaderError(RuntimeError):
@@ -119,8 +123,8 @@ class SceneTexture:
         self._layouts: dict[str, Layout] = {}  # of the textures' storage
         self._fresh: set[str] = set()  # channels of `buffers` that are uploaded
         self.buffers: FrameBuffers | None = None
-        self._target, self._target_color = GL.glGenFramebuffers(1), GL.glGenRenderbuffers(1)
-        self._target_size = (0, 0)
+        self._target, self._target_size = GL.glGenFramebuffers(1), (0, 0)
+        self.resolved = int(GL.glGenTextures(1))  # what `resolve` drew: sRGB bytes, row 0 at the bottom
         self._resolved: tuple[int, dict] | None = None  # buffers and uniforms that the target shows
         self._upload("lut", colormaps.texture())
 
@@ -184,8 +188,14 @@ class SceneTexture:
         GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, 0)
         return self._target
 
-    def draw(self, settings: ResolveSettings, viewport: tuple[int, int, int, int]) -> None:
-        """Copies the present picture into `viewport` (px, as glViewport has it) of the window's framebuffer, scaled."""
+    def draw(
+        self,
+        settings: ResolveSettings,
+        viewport: Box,  # px, as glViewport has it
+        clip: Box | None = None,  # px, nothing is drawn outside
+        framebuffer: int = 0,  # the window's
+    ) -> None:
+        """Copies the present picture into `viewport` of a framebuffer, scaled."""
         from OpenGL import GL
 
         if self.buffers is None:
@@ -194,12 +204,12 @@ class SceneTexture:
         x, y, width, height = viewport
         same = (width, height) == (self.buffers.width, self.buffers.height)
         smooth = not same and settings.mode != "node"  # between two nodes lies no third one's colour
-        GL.glDisable(GL.GL_SCISSOR_TEST)
         GL.glBindFramebuffer(GL.GL_READ_FRAMEBUFFER, source)
-        GL.glBindFramebuffer(GL.GL_DRAW_FRAMEBUFFER, 0)
+        GL.glBindFramebuffer(GL.GL_DRAW_FRAMEBUFFER, framebuffer)
         corners = (0, 0, self.buffers.width, self.buffers.height, x, y, x + width, y + height)
-        GL.glBlitFramebuffer(*corners, GL.GL_COLOR_BUFFER_BIT, GL.GL_LINEAR if smooth else GL.GL_NEAREST)
-        GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, 0)
+        with clipped(clip):
+            GL.glBlitFramebuffer(*corners, GL.GL_COLOR_BUFFER_BIT, GL.GL_LINEAR if smooth else GL.GL_NEAREST)
+        GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, framebuffer)
 
     def bind(self) -> None:
         """Every texture to its own unit: samplers of two kinds on one unit are an error."""
@@ -236,16 +246,11 @@ class SceneTexture:
                 set_uniform(program.locations[name], value)
 
     def _resize_target(self, width: int, height: int) -> None:
-        from OpenGL import GL
 
         if self._target_size == (width, height):
             return
         self._target_size = (width, height)
-        GL.glBindRenderbuffer(GL.GL_RENDERBUFFER, self._target_color)
-        GL.glRenderbufferStorage(GL.GL_RENDERBUFFER, GL.GL_RGBA8, width, height)
-        GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, self._target)
-        color = GL.GL_COLOR_ATTACHMENT0
-        GL.glFramebufferRenderbuffer(GL.GL_FRAMEBUFFER, color, GL.GL_RENDERBUFFER, self._target_color)
+        color_target(self._target, self.resolved, width, height)
 
     def _allocate(self, name: str, layout: Layout) -> None:
         """Storage for a texture and its unit bound, unless the one it has is right."""
@@ -286,10 +291,44 @@ class SceneTexture:
         self.paths.close()
         GL.glDeleteTextures(list(self.textures.values()))
         GL.glDeleteFramebuffers(1, [self._target])
-        GL.glDeleteRenderbuffers(1, [self._target_color])
+        GL.glDeleteTextures([self.resolved])
         GL.glDeleteVertexArrays(1, [self.vertices])
         for program in self._programs.values():
             GL.glDeleteProgram(program.number)
+
+
+def color_target(framebuffer: int, texture: int, width: int, height: int) -> None:
+    """Gives a framebuffer a texture of sRGB bytes to draw into, of a size in px; reads of it are smooth."""
+    from OpenGL import GL
+
+    GL.glBindTexture(GL.GL_TEXTURE_2D, texture)
+    GL.glBindBuffer(GL.GL_PIXEL_UNPACK_BUFFER, 0)
+    size = (width, height, 0, GL.GL_RGBA, GL.GL_UNSIGNED_BYTE, None)
+    GL.glTexImage2D(GL.GL_TEXTURE_2D, 0, GL.GL_RGBA8, *size)
+    for parameter in (GL.GL_TEXTURE_MIN_FILTER, GL.GL_TEXTURE_MAG_FILTER):
+        GL.glTexParameteri(GL.GL_TEXTURE_2D, parameter, GL.GL_LINEAR)
+    for parameter in (GL.GL_TEXTURE_WRAP_S, GL.GL_TEXTURE_WRAP_T):
+        GL.glTexParameteri(GL.GL_TEXTURE_2D, parameter, GL.GL_CLAMP_TO_EDGE)
+    GL.glTexParameteri(GL.GL_TEXTURE_2D, GL.GL_TEXTURE_MAX_LEVEL, 0)
+    GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, framebuffer)
+    GL.glFramebufferTexture2D(GL.GL_FRAMEBUFFER, GL.GL_COLOR_ATTACHMENT0, GL.GL_TEXTURE_2D, texture, 0)
+
+
+@contextlib.contextmanager
+def clipped(box: Box | None) -> Iterator[None]:
+    """Draws inside `box` only (px from the framebuffer's lower left); None: everywhere."""
+    from OpenGL import GL
+
+    if box is None:
+        GL.glDisable(GL.GL_SCISSOR_TEST)
+        yield
+        return
+    GL.glEnable(GL.GL_SCISSOR_TEST)
+    GL.glScissor(*box)
+    try:
+        yield
+    finally:
+        GL.glDisable(GL.GL_SCISSOR_TEST)
 
 
 def _text(log: bytes | str) -> str:

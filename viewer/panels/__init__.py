@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ...renderer.interop import PathStatus
 from ..monitor import Monitor
+from ..photographs import PhotoSet
 from ..scene import LoadedScene
 from ..state import ViewerState
 from ..theme import Fonts
@@ -27,10 +28,15 @@ class Context:
     loading: str = ""  # name of the file being opened
     following: str = ""  # what is followed and how old it is; empty: nothing
     path: PathStatus | None = None  # of the present picture
+    scenes: tuple[LoadedScene, ...] = ()  # all that are open, by their numbers
+    data: PhotoSet | None = None
+    data_loading: str = ""  # name of the data set being opened
+    at_photograph: bool = False  # the photograph is a side, and seen from its camera
+    score: float | None = None  # PSNR of the two sides, dB
 
 
 def all_panels() -> dict[str, Callable[[Context], None]]:
     """Title -> panel, in the order of the tabs."""
-    from . import camera, lod, render, scene, statistics
+    from . import camera, compare, lod, render, scene, statistics
 
-    return {module.TITLE: module.draw for module in (render, lod, camera, scene, statistics)}
+    return {module.TITLE: module.draw for module in (render, lod, compare, camera, scene, statistics)}

@@ -12,6 +12,7 @@ def draw(context: Context) -> None:
     from imgui_bundle import imgui
 
     _open_row(context)
+    _shown_row(context)
     scene = context.scene
     if context.following:
         widgets.note(context.following)
@@ -54,12 +55,29 @@ def draw(context: Context) -> None:
 def _open_row(context: Context) -> None:
     from imgui_bundle import imgui
 
-    fields = context.fields
-    room = imgui.get_content_region_avail().x - imgui.calc_text_size("Open").x - 3 * imgui.get_style().frame_padding.x
-    entered, fields["path"] = widgets.text_field("scene_path", fields.get("path", ""), "Path of a checkpoint", room)
-    imgui.same_line(0, imgui.get_style().frame_padding.x)
-    clicked = widgets.button("scene_open", "Open", -1.0, "Opens the checkpoint named on the left")
-    if (entered or clicked) and fields["path"].strip():
-        context.actions["open"](fields["path"].strip())
+    fields, padding = context.fields, imgui.get_style().frame_padding.x
+    room = imgui.get_content_region_avail().x - sum(imgui.calc_text_size(text).x for text in ("Open", "Add"))
+    entered, fields["path"] = widgets.text_field(
+        "scene_path", fields.get("path", ""), "Path of a checkpoint", room - 6 * padding
+    )
+    imgui.same_line(0, padding)
+    clicked = widgets.button("scene_open", "Open", 0.0, "Opens the checkpoint named on the left in place of this one")
+    imgui.same_line(0, padding)
+    added = widgets.button("scene_add", "Add", -1.0, "Opens it beside those that are open")
+    if fields["path"].strip() and (entered or clicked or added):
+        context.actions["add" if added else "open"](fields["path"].strip())
     if context.loading:
         widgets.note(f"Loading {context.loading} ...")
+
+
+def _shown_row(context: Context) -> None:
+    """Which of several open scenes leads."""
+    if not context.scenes:
+        return
+    names = tuple(f"{number + 1}: {scene.path.name}" for number, scene in enumerate(context.scenes))
+    leads = next((i for i, scene in enumerate(context.scenes) if scene is context.scene), 0)
+    chosen = widgets.choice("scene_shown", "Shown", names[leads], names, "Keys 1 to 9")
+    if chosen != names[leads]:
+        context.actions["show"](names.index(chosen))
+    if widgets.button("scene_close", "Close this scene", -1.0, "The others stay", enabled=len(names) > 1):
+        context.actions["close"](leads)

@@ -1,0 +1,74 @@
+"""What is drawn over the scene in each frame: which of the overlays, with what in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import overlays, side_labels
+from .panels.widgets import count
+from .sides import LEFT, RIGHT
+from .state import PHOTO
+
+if TYPE_CHECKING:
+    from .app import App
+
+
+def draw(app: App) -> None:
+    """Status, legend, both sides' labels, the divider, the list of keys, messages."""
+    rect, state = app.layout.scene_rect, app.state
+    if app.scene is None:
+        title, line = app.followed or "Drop a checkpoint here", "F1 lists keys and mouse"
+        if app.session.loading:
+            title = f"Loading {app.session.loading} ..."
+        elif app.follower is not None:
+            line = f"It opens as soon as the run has saved it in {app.follower.folder}"
+        overlays.hint(rect, title, line, app.fonts.bold)
+    elif state.show_ui:
+        overlays.status(rect, _status(app))
+    if app.comparison.active:
+        _sides(app)
+    if state.legend and (legend := app.comparison.legend(state)) is not None:
+        overlays.legend(rect, legend)
+    if state.show_help:
+        state.show_help = overlays.help_window(rect, app.fonts.bold)
+    overlays.notices(rect, app.notices)
+
+
+def _status(app: App) -> str:
+    """The line at the upper left."""
+    state = app.state
+    parts = [state.view_mode if app.comparison.mode not in ("difference", "error") else "rgb"]
+    if app.comparison.active:
+        score = app.stage.score.value
+        parts.append(app.comparison.mode + ("" if score is None else f", PSNR {side_labels.decibels(score)}"))
+    elif PHOTO in (state.left, state.right) and state.compare != "off":
+        parts.append("the photograph is seen from its own camera only: V goes there")
+    parts.append(app.monitor.progress(state.max_frames))
+    parts += [app.followed] if app.followed else []
+    parts += [f"loading {app.session.loading}"] if app.session.loading else []
+    return "   |   ".join(parts)
+
+
+def _sides(app: App) -> None:
+    """Each side's name and figures on its side, and the divider between them."""
+    comparison, state, areas = app.comparison, app.state, app.stage.areas
+    scale = app.window.imgui.get_io().display_framebuffer_scale[0]
+    for side in (LEFT, RIGHT):
+        pane = comparison.pane(side)
+        if pane.photograph is not None:
+            facts = f"photograph, {pane.photograph.camera.width} x {pane.photograph.camera.height}"
+        elif pane.figures is None:
+            facts = "..."
+        else:
+            f = pane.figures
+            used = f"{count(f.parameters)} parameters" if f.active is None else (
+                f"{count(f.active)} of {count(f.parameters)} parameters"
+            )  # fmt: skip
+            facts = f"{f.ms:.0f} ms at {f.width} x {f.height}, {used}"
+        hidden = comparison.mode == "flicker" and comparison.flicker_side != side
+        inner = comparison.mode == "side by side"
+        side_labels.label(areas.rect(side, scale), side, pane.name, facts, inner, 0.45 if hidden else 1.0)
+    if comparison.mode == "wipe":
+        state.divider = side_labels.divider(areas.rect(LEFT, scale), state.divider)
+    elif comparison.mode == "side by side":
+        side_labels.gap(app.layout.scene_rect)
