@@ -53,8 +53,7 @@ class PyNeRF(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.seed, self.placed = config, seed, root is not None
-        self._starts, self._n_entries = grid_starts(config)
-        self._shapes = {"tables": tables_shape(config), "mlp": (mlp_size(config),)}
+        self.grid_starts = grid_starts(config)[0]
         root = lone_root(np.zeros(3), 1.0) if root is None else root
         if tables is None or mlp is None:
             tables, mlp = initial_parameters(config, seed)
@@ -170,26 +169,27 @@ class PyNeRF(nn.Module):
         count = config.grid_counts[head]
         resolutions = config.grid_resolutions[:count]
         entries, weights = corner_entries(local, resolutions, config.hash_table_size)
-        rows = entries + torch.from_numpy(self._starts[head, :count]).to(local.device)[:, None]
+        rows = entries + torch.from_numpy(self.grid_starts[head, :count]).to(local.device)[:, None]
         values = self.tables[rows.reshape(-1)].to(local.dtype).view(*rows.shape, config.features_per_level)
         return (values * weights[..., None]).sum(2).flatten(1)
 
     def density_mlp(self, head: int, features: Tensor) -> Tensor:
         """Log density, then geometry features: [n, 1 + geo_dim]."""
-        return self._layers(self.config.density_shapes(head), self._density_start(head), features)
+        return self._layers(self.config.density_shapes(head), self.density_start(head), features)
 
     def color_mlp(self, head: int, geometry: Tensor, directions: Tensor) -> Tensor:
         """Colours [n, 3] in [0, 1], of geometry features [n, geo_dim] and unit directions [n, 3]."""
         inputs = torch.cat([geometry, spherical_harmonics(directions, self.config.sh_degree)], -1)
         return self._layers(self.config.color_shapes, self.color_start(head), inputs).sigmoid()
 
-    def _density_start(self, head: int) -> int:
+    def density_start(self, head: int) -> int:
+        """Where in `mlp` the density MLP of a head begins."""
         return sum(weights_in(self.config.density_shapes(i)) for i in range(head))
 
     def color_start(self, head: int) -> int:
         """Where in `mlp` the colour MLP of a head begins."""
         own = head if self.config.interpolation == "color" else 0
-        return self._density_start(self.config.num_levels) + own * weights_in(self.config.color_shapes)
+        return self.density_start(self.config.num_levels) + own * weights_in(self.config.color_shapes)
 
     def _layers(self, shapes: list[tuple[int, int]], start: int, x: Tensor) -> Tensor:
         for i, (n_in, n_out) in enumerate(shapes):

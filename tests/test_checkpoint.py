@@ -158,7 +158,7 @@ SPOILED = {
     "version true": (spoil("version", True), "version must be 1, got True"),
     "version is a tensor": (spoil("version", torch.ones(2)), "version must be 1, got a tensor float32"),
     "backend": (spoil("backend", "gaussians"), "backend must be one of infnerf, pynerf, mipnerf, got 'gaussians'"),
-    "pynerf": (spoil("backend", "pynerf"), "config lacks background, base_resolution, density_hidden_dim"),
+    "pynerf": (spoil("backend", "pynerf"), "config lacks background, density_hidden_dim, density_layers"),
     "mipnerf": (spoil("backend", "mipnerf"), "config lacks density_bias, disparity, far"),
     "config type": (spoil("config", [1]), "config must be a dict"),
     "config value": (spoil("config.table_size", "many"), "config.table_size must be a whole number from 64"),

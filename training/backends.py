@@ -13,8 +13,10 @@ from typing import Any
 
 from ..data.dataset import Dataset
 from ..models.config import InfNeRFConfig
+from ..models.pynerf_config import PyNeRFConfig
 from .base import BaseTrainer
 from .config import TrainerConfig
+from .pynerf_trainer import PyNeRFTrainerConfig, make_trainer
 from .team import Team
 
 #: Options of `infnerf train` that InfNeRF has and another backend may lack.
@@ -89,6 +91,14 @@ def _infnerf(shape: InfNeRFConfig, data: Dataset, config: TrainerConfig, team: T
     return Trainer(InfNeRF(shape, seed=config.seed), data, config, team)
 
 
+def _pynerf(shape: PyNeRFConfig, data: Dataset, config: TrainerConfig, team: Team) -> BaseTrainer[Any]:
+    from ..models.pynerf import PyNeRF
+
+    assert isinstance(config, PyNeRFTrainerConfig)
+    return make_trainer(PyNeRF(shape, seed=config.seed), data, config, team)
+
+
 BACKENDS: dict[str, Backend] = {
     "infnerf": Backend(InfNeRFConfig, TrainerConfig, _infnerf, frozenset(OPTIONS)),
+    "pynerf": Backend(PyNeRFConfig, PyNeRFTrainerConfig, _pynerf, frozenset({"background", "loss", "rgb_loss"})),
 }

@@ -371,10 +371,10 @@ class Bench:
             raise UsageError(f"--executors must name cpu, torch or cuda, got {', '.join(map(repr, unknown))}")
         check_file(self.checkpoint)
         check_output(self.json)
-        from ..models.infnerf import InfNeRF
+        from ..models.backends import load_model
         from ..renderer.bench import run_bench
 
-        write_json(self.json, run_bench(InfNeRF.load(str(self.checkpoint)), size, names))
+        write_json(self.json, run_bench(load_model(self.checkpoint), size, names))
         return 0
 
 
