@@ -29,6 +29,7 @@ from .cli_common import check_file, write_json
 from .convert_cli import Convert
 from .eval_cli import Eval
 from .info_cli import Info
+from .mesh_cli import Mesh
 
 if TYPE_CHECKING:
     from ..models.config import InfNeRFConfig
@@ -378,12 +379,13 @@ class Bench:
         return 0
 
 
-COMMANDS = (City, Train, Eval, Render, Info, Bench, Convert)
+COMMANDS = (City, Train, Eval, Render, Mesh, Info, Bench, Convert)
 Command = (
     Annotated[City, subcommand("city")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Eval, subcommand("eval")]
     | Annotated[Render, subcommand("render")]
+    | Annotated[Mesh, subcommand("mesh")]
     | Annotated[Info, subcommand("info")]
     | Annotated[Bench, subcommand("bench")]
     | Annotated[Convert, subcommand("convert")]
