@@ -27,8 +27,10 @@ from infnerf.renderer.kernels import SceneArrays
 from infnerf.renderer.sample_kernels import SampleKernels
 from infnerf.renderer.torch_executor import TorchExecutor
 from infnerf.training import cli, device, inherit, point_prior, pruning
+from infnerf.training.base import scene_of
 from infnerf.training.losses import LossConfig
-from infnerf.training.trainer import Trainer
+from infnerf.training.subtree import SubtreeTrainer, TopTrainer, light_of_ranks, plan_subtrees
+from infnerf.training.trainer import Trainer, plan_tree
 
 PLACES = ["pretended", pytest.param("cuda", marks=pytest.mark.gpu)]
 LOSSES = LossConfig(consistency=0.1, transparency=0.1, distortion=0.1, depth=0.1)
@@ -111,6 +113,24 @@ def test_a_run_goes_on_on_another_device(city: Path, tmp_path: Path, before: str
         assert second.model.tables.is_cuda == (after == "cuda")
         assert second.step(0.9).loss == pytest.approx(first.step(0.9).loss, rel=1e-4)
         assert torch.equal(second.occupancy.seen, first.occupancy.seen)
+
+
+def test_subtrees_train_on_the_device(city: Path) -> None:
+    data = load_dataset(city)
+    plan = plan_subtrees(plan_tree(config(), SMALL, data), 2)
+    lights, losses = [], []
+    for name in ("cpu", "cuda"):
+        with pretended():
+            options = config(device=name, octree_growth_schedule=(), octree_prune_schedule=())
+            first = TopTrainer(InfNeRF(SMALL).place(plan.top(), scene_of(data)), data, options)
+            losses.append([first.step(0.0).loss])
+            lights.append(light_of_ranks(first.model, first.sampling, plan, 2, data.cameras[0], 1))
+            second = SubtreeTrainer(first, options, first.shard, plan.part(1)[0])
+            losses[-1].append(second.step(0.0).loss)
+            assert second.model.tables.is_cuda == (name == "cuda")
+            assert not any(rows.is_cuda for rows in second.checkpoint().field.values())
+    torch.testing.assert_close(lights[1], lights[0])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_the_host_waits_for_the_device_a_few_times_a_step(city: Path) -> None:
