@@ -300,10 +300,16 @@ def _root_around(box: Any) -> Octree:
 
 
 def frame_jitter(counters: Tensor, frame: int) -> Jitter:
-    """The numbers of a frame's rays [n], by the counter-based generator: the same for the same pixel and frame."""
+    """The numbers of a frame's rays [n], by the counter-based generator: the same for the same pixel and frame.
+
+    Rays begin and end where the exact ones do, else the mean of frames would lack what is there. (Training moves the
+    ends as well, as published.)
+    """
 
     def numbers(level: int, count: int) -> Tensor:
         posts = torch.arange(level * count, (level + 1) * count, device=counters.device)
-        return random_uniform(counters[:, None], posts[None], frame)
+        uniform = random_uniform(counters[:, None], posts[None], frame)
+        uniform[:, 0], uniform[:, -1] = 0, 1
+        return uniform
 
     return numbers

@@ -17,6 +17,7 @@ from ..models.camera import Camera
 if TYPE_CHECKING:
     from .device_picture import DevicePicture
 
+MAX_STEP_SCALE = 8.0
 MAX_LEVEL = 31  # the deepest level a request can name; deeper trees are refused on loading
 
 
@@ -43,7 +44,7 @@ class RenderRequest:
                 f"RenderRequest: levels must satisfy 0 <= min <= max <= {MAX_LEVEL}, "
                 f"got {self.min_level}, {self.max_level}"
             )
-        if not 0.125 <= self.step_scale <= 8:
+        if not 0.125 <= self.step_scale <= MAX_STEP_SCALE:
             raise ValueError(f"RenderRequest: step_scale must be 0.125 to 8, got {self.step_scale}")
         if not -16 <= self.lod_bias <= 16:
             raise ValueError(f"RenderRequest: lod_bias must be -16 to 16, got {self.lod_bias}")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from .accumulate import Accumulator, copied, resampled
 from .device_picture import allocate
 from .frame import Executor, FrameBuffers, RenderRequest, RenderStats
-from .pace import MIN_SCALE, ScaleController, SliceBudget, render_in_slices
+from .pace import ScaleController, SliceBudget, hurried, in_pixels, pace_of, render_in_slices, rungs
 from .turns import InTurn, Turns
 from .view import Snapshot, View
 
@@ -66,7 +66,8 @@ class ProgressiveRenderer:
         self._state = "idle"
         self._snapshot: Snapshot | None = None
         self._error: Exception | None = None
-        self._scale, self._budget = ScaleController(), SliceBudget()
+        self.focus: tuple[float, float] | None = None  # where the person looks, 0 to 1 of the window; None: the middle
+        self._set_pace()
         self._thread = threading.Thread(target=self._run, name="infnerf-render", daemon=True)
         self._thread.start()
 
@@ -93,7 +94,7 @@ class ProgressiveRenderer:
             if same_place:
                 self._restart("settling")
                 return
-            self._scale, self._budget = ScaleController(), SliceBudget()
+            self._set_pace()
             self._new_scene = True
             self._restart("moving")
 
@@ -172,6 +173,11 @@ class ProgressiveRenderer:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _set_pace(self) -> None:
+        """Nothing is known yet of how fast the executor is, but what it says itself."""
+        pace = pace_of(self._executor)
+        self._scale, self._budget = ScaleController(pace.first_scale, pace.least_scale), SliceBudget(pace.least_slice)
 
     def _restart(self, state: str) -> None:
         """Another picture is wanted: called with the lock held. From here on the renderer is not idle."""
@@ -253,16 +259,16 @@ class ProgressiveRenderer:
         target = self.target_frame_ms
 
         def cancelled() -> bool:
-            too_slow = scale > MIN_SCALE and self._milliseconds(start) > PATIENCE * target
+            too_slow = scale > self._scale.least and self._milliseconds(start) > PATIENCE * target
             return self._closing or self._executor is not task.executor or (too_slow and task.serial != self._serial)
 
-        request = task.view.request(scale)
+        request = hurried(task.view.request(scale), task.executor)
         frame = allocate(task.executor, request.camera.width, request.camera.height)
         stats = task.rendering.render(request, frame, cancelled)
         if stats.cancelled:
             with self._condition:
                 if self._executor is task.executor:
-                    self._scale.scale = max(MIN_SCALE, scale / 2)
+                    self._scale.scale = max(self._scale.least, scale / 2)
             return False
         ms = self._milliseconds(start)
         full = task.view.camera
@@ -287,7 +293,22 @@ class ProgressiveRenderer:
 
     def _settle(self, task: _Task) -> Accumulator | None:
         """The exact frame at full resolution, over the upscaled last picture. None when cancelled."""
-        request, base, start = task.view.request(self._max_scale), self._snapshot, self._clock()
+        with self._condition:
+            if self._serial == task.serial:
+                self._enter("settling")
+        for scale in rungs(task.executor, self._snapshot, self._max_scale):
+            if self._exact(task, scale, 0) is None:
+                return None
+        frame = self._exact(task, self._max_scale, 1)
+        if frame is None:
+            return None
+        accumulator = Accumulator(frame.width, frame.height)
+        accumulator.add(frame)
+        return accumulator
+
+    def _exact(self, task: _Task, scale: float, accumulated: int) -> FrameBuffers | None:
+        """The exact frame at a scale, over the upscaled last picture. None when cancelled."""
+        request, base, start = task.view.request(scale), self._snapshot, self._clock()
         width, height = request.camera.width, request.camera.height
         frame = FrameBuffers.allocate(width, height) if base is None else resampled(base.buffers, width, height)
         published, copy_s = start, 0.0
@@ -303,17 +324,12 @@ class ProgressiveRenderer:
             published = self._clock()
             copy_s = published - begin
 
-        with self._condition:
-            if self._serial == task.serial:
-                self._enter("settling")
         stats = self._slices(task, request, frame, publish_part)
         if stats.cancelled:
             return None
-        accumulator = Accumulator(width, height)
-        accumulator.add(frame)
         with self._condition:
-            self._publish(task, frame, "settling", 1, stats, self._milliseconds(start))
-        return accumulator
+            self._publish(task, frame, "settling", accumulated, stats, self._milliseconds(start))
+        return frame
 
     def _wants_more(self, task: _Task, count: int) -> bool:
         """Sleeps while enough frames are averaged; false when another picture is wanted."""
@@ -350,7 +366,8 @@ class ProgressiveRenderer:
         def cancelled() -> bool:
             return self._serial != task.serial
 
-        return render_in_slices(task.rendering, request, out, self._budget, cancelled, self._clock, after_slice)
+        focus = (lambda: in_pixels(self.focus, request.camera)) if pace_of(task.executor).ladder else None
+        return render_in_slices(task.rendering, request, out, self._budget, cancelled, self._clock, after_slice, focus)
 
     def _milliseconds(self, start: float) -> float:
         return (self._clock() - start) * 1000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,14 @@ from test_scheduler import PatternExecutor, same, view
 
 from infnerf.renderer.accumulate import Accumulator, add_stats, render_accumulated, resampled
 from infnerf.renderer.frame import RenderStats
-from infnerf.renderer.pace import FIRST_SCALE, MIN_SCALE, ScaleController, SliceBudget, render_in_slices
+from infnerf.renderer.pace import (
+    FIRST_SCALE,
+    MIN_SCALE,
+    ScaleController,
+    SliceBudget,
+    distance,
+    render_in_slices,
+)
 
 
 def test_means_are_weighted_as_they_should_be() -> None:
@@ -145,3 +154,24 @@ def test_a_region_is_rendered_in_slices_and_nothing_beside_it() -> None:
     assert stats.rays == 171 * 113 + 1  # one more to learn what a call costs
     assert not stats.cancelled
     assert len(executor.calls) > 5
+
+
+def test_pieces_go_outward_from_where_the_person_looks() -> None:
+    """The pieces cover the picture once, nearest first to a piece's diagonal; a focus that moves is followed."""
+    executor, request = PatternExecutor(cost=1e-3), view(1).request(1.0)
+    out, whole = (random_buffers(1, 320, 192) for _ in range(2))
+    places = [(300.0, 20.0)]
+    budget = SliceBudget(64)
+    render_in_slices(executor, request, out, budget, clock=executor.clock, focus=lambda: places[-1])
+    PatternExecutor().render(request, whole)
+    assert same(out, whole)
+    regions = [call.bounds for call in executor.calls[1:]]
+    away = [distance(region, places[0]) for region in regions]
+    assert away[0] == 0
+    assert all(later >= before - 24 for before, later in pairwise(away))
+    assert sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in regions) == 320 * 192
+    executor.calls.clear()
+    executor.before = lambda _: places.append((10.0, 180.0)) if len(executor.calls) == 20 else None
+    render_in_slices(executor, request, out, budget, clock=executor.clock, focus=lambda: places[-1])
+    assert distance(executor.calls[19].bounds, (300, 20)) < 80
+    assert distance(executor.calls[20].bounds, (10, 180)) == 0
