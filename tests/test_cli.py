@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -302,21 +301,3 @@ def test_info_lists_the_levels(tiny_checkpoint: Path, capsys: pytest.CaptureFixt
     assert [int(row[1]) for row in rows] == model.octree.level_counts()
     assert float(rows[2][4]) == pytest.approx(1 / 4 / 32, rel=1e-3)  # gsd = size / resolution
     assert f"parameters  {model.n_parameters}" in out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--setting", "geo_dim"], "--setting: expected NAME=VALUE with NAME one of .*geo_dim.*, got 'geo_dim'"),
-        (["--setting", "colour=1"], "--setting: expected NAME=VALUE .* got 'colour=1'"),
-        (["--setting", "geo_dim=x"], "--setting: geo_dim takes a whole number, got 'x'"),
-        (["--setting", "geo_dim=99"], "config.geo_dim must be a whole number from 1 to 31, got 99"),
-        (["--setting", "background=true"], "got 'background=true'"),  # that is --background
-    ],
-)
-def test_settings_by_name_are_checked(
-    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["train", str(tmp_path), "--out", str(tmp_path / "m.pth"), "--steps", "1", *arguments]
-    assert infnerf.main(command) == 2
-    assert re.search(message, " ".join(capsys.readouterr().err.split()))
