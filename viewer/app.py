@@ -24,7 +24,7 @@ from .bindings import Keyboard
 from .camera_control import CameraControl
 from .comparison import Comparison
 from .follow import Follower
-from .inputs import read_inputs
+from .inputs import looked_at, read_inputs
 from .layout import Layout
 from .loaded import Loaded
 from .monitor import Monitor, picker
@@ -304,6 +304,8 @@ class App:
             self._drag_side = areas.side_at(io.mouse_pos.x * scale, self.comparison.lead)
         rect = areas.rect(self._drag_side, scale)
         inputs = read_inputs(io, rect, dt)
+        for loaded in self.session.loaded:
+            loaded.renderer.focus = looked_at(io, rect)
         if self.scene is not None:
             size = self.scene_size
             self.moving = control.update(state.camera, inputs, picker(self.picture.snapshot, size), size)
