@@ -13,8 +13,10 @@ from typing import Any
 
 from ..data.dataset import Dataset
 from ..models.config import InfNeRFConfig
+from ..models.mipnerf_config import MipNeRFConfig
 from .base import BaseTrainer
 from .config import TrainerConfig
+from .mip_trainer import MipNeRFTrainer, MipTrainerConfig
 from .team import Team
 
 #: Options of `infnerf train` that InfNeRF has and another backend may lack.
@@ -89,6 +91,11 @@ def _infnerf(shape: InfNeRFConfig, data: Dataset, config: TrainerConfig, team: T
     return Trainer(InfNeRF(shape, seed=config.seed), data, config, team)
 
 
+def _mipnerf(shape: MipNeRFConfig, data: Dataset, config: TrainerConfig, team: Team) -> BaseTrainer[Any]:
+    return MipNeRFTrainer.of(shape, data, config, team)
+
+
 BACKENDS: dict[str, Backend] = {
     "infnerf": Backend(InfNeRFConfig, TrainerConfig, _infnerf, frozenset(OPTIONS)),
+    "mipnerf": Backend(MipNeRFConfig, MipTrainerConfig, _mipnerf, frozenset({"device"})),
 }
