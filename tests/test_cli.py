@@ -18,7 +18,6 @@ from infnerf.renderer.cliutil import CommandError, UsageError, parse_size, read_
 from infnerf.training import cli as infnerf
 from infnerf.viewer import cli as view
 
-HERE = __file__  # a file that is there, opened by nobody
 HEAVY = ("torch", "numpy", "imgui_bundle", "OpenGL", "glfw", "av", "PIL")
 
 
@@ -79,16 +78,6 @@ def test_infnerf_without_what_it_needs_exits_2(arguments: list[str]) -> None:
         (["--headless", "--fps", "nan"], 2, "--fps"),
         (["--headless", "--lod-bias", "99"], 2, "--lod-bias"),
         (["--screenshot", "x.jpg"], 2, "must end in .png"),
-        (["a.pth", "b.pth"], 1, "a.pth, b.pth: no such files"),
-        ([HERE] * 10, 2, "at most 9 CHECKPOINTs"),
-        ([HERE, HERE, "--headless"], 2, "2 CHECKPOINTs need a window"),
-        ([HERE, "--compare", "wipe"], 2, "--compare needs two CHECKPOINTs"),
-        ([HERE, HERE, HERE, "--compare", "wipe", "--headless"], 2, "it takes two CHECKPOINTs, got 3"),
-        ([HERE, HERE, "--compare", "flicker", "--headless"], 2, "flicker needs a window"),
-        ([HERE, HERE, "--compare", "error", "--record", "x.mp4"], 2, "not with --record"),
-        ([HERE, "b.pth", "--compare", "error", "--screenshot", "x.png"], 1, "b.pth: no such file"),
-        ([HERE, "--data", ".", "--headless"], 2, "--data needs a window"),
-        ([HERE, "--data", "nowhere"], 1, "nowhere: expected the folder of a data set"),
         (["--follow", ".", "--screenshot", "x.png"], 2, "--follow needs a window"),
         (["--follow", ".", "--headless"], 2, "--follow needs a window"),
         (["--follow", "nowhere/run.pth"], 1, "there is no folder nowhere"),
