@@ -133,7 +133,10 @@ class App:
 
     def following(self) -> str:
         """What is followed, and how old it is, in words; empty when nothing is."""
-        return "" if self.follower is None else self.follower.words(self.scene)
+        if self.follower is None:
+            return ""
+        scenes = (loaded.scene for loaded in self.session.loaded if loaded.scene.path == self.follower.path)
+        return self.follower.words(next(scenes, None))
 
     def touch(self) -> None:
         """One more frame is to be drawn."""
@@ -266,9 +269,8 @@ class App:
         self.home = Rig.of(home_camera(scene.model.scene, scene.view, *self.scene_size), scene.up)
         self.fields["path"] = str(scene.path)
         if self.first_data is not None:
-            self.fields["data"] = str(self.first_data)
-            self.photographs.open(self.first_data, scene)
-            self.first_data = None
+            path, self.first_data = self.first_data, None
+            self.actions["open_data"](path)
         self.window.set_title(f"{scene.path.name} - {TITLE}")
 
     def _gui(self) -> None:
