@@ -133,6 +133,20 @@ def test_subtrees_train_on_the_device(city: Path) -> None:
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["cpu", "cuda"])
+def test_on_a_gpu_ranks_take_rank_0s_children(city: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """On CPUs each rank fits its own, and gets the same."""
+    with pretended():
+        run = trainer_of(city, "plain", name)
+        before, leaf = run.model.octree.n_nodes, int((run.model.octree.children < 0).all(1).nonzero()[-1])
+        monkeypatch.setattr(run.team, "broadcast", torch.zeros_like)
+        run.split(torch.tensor([leaf]), torch.tensor([5]))
+        assert run.model.octree.n_nodes == before + 1
+        child = int(run.model.octree.children[:, 5].max())
+        for rows in (run.model.tables.detach(), run.model.mlp.detach()):
+            assert bool((rows[child] == 0).all()) == (name == "cuda")
+
+
 def test_the_host_waits_for_the_device_a_few_times_a_step(city: Path) -> None:
     with pretended() as mode:
         run = trainer_of(city, "plain", "cuda")
@@ -223,6 +237,7 @@ def test_the_command_line_says_in_a_sentence_what_a_device_lacks(
     city: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["train", str(city), "--out", str(tmp_path / "m.pth"), "--steps", "1"]
+    assert cli.Train(city, tmp_path / "m.pth", steps=1, device="cuda").settings()[1].device == "cuda"
     Cuda(monkeypatch, gpus=0)
     assert cli.main([*arguments, "--device", "cuda"]) == 1
     assert capsys.readouterr().err == "infnerf: --device cuda: torch finds no GPU\n"
