@@ -372,10 +372,18 @@ class Bench:
             raise UsageError(f"--executors must name cpu, torch or cuda, got {', '.join(map(repr, unknown))}")
         check_file(self.checkpoint)
         check_output(self.json)
+        from ..models.backends import TITLES
+        from ..models.checkpoint import load_checkpoint
         from ..models.infnerf import InfNeRF
         from ..renderer.bench import run_bench
 
-        write_json(self.json, run_bench(InfNeRF.load(str(self.checkpoint)), size, names))
+        checkpoint = load_checkpoint(self.checkpoint)
+        if checkpoint.backend != "infnerf":
+            raise CommandError(
+                f"{self.checkpoint}: bench times InfNeRFs, got a {TITLES[checkpoint.backend]}; infnerf eval says what a "
+                "frame of it takes"
+            )
+        write_json(self.json, run_bench(InfNeRF.from_checkpoint(checkpoint), size, names))
         return 0
 
 

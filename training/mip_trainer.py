@@ -26,7 +26,7 @@ from .device import batch_on, training_device
 from .losses import encoded, psnr
 from .team import Team
 
-STEP_WORK = 3e10  # multiplications of a step on a CPU, unless told: about a second of a core
+STEP_WORK = 1e10  # multiplications of a step on a CPU, unless told: about half a second of a core
 PUBLISHED_RAYS = 4096  # of a step
 VALIDATION_WORK = 2.5e11  # multiplications that the views of a validation may take, all together
 LATEST_DELAY = 0.05  # of the run, after which the learning rate is whole in any case
@@ -39,7 +39,7 @@ OVER = ("random", "scene")
 class MipTrainerConfig(TrainerConfig):
     """The knobs of a run: what `TrainerConfig` has of all runs, and these; the defaults are the published ones."""
 
-    rays_per_step: int | None = None  # None: 4096 on a GPU; on a CPU what takes about a second
+    rays_per_step: int | None = None  # None: 4096 on a GPU; on a CPU what takes about half a second
     mip_rate: float = 5e-4  # Adam's, at the start
     mip_final_rate: float = 5e-6  # Adam's, reached log-linearly at the end of the run
     delay_steps: int = 2500  # until the rate is whole, ...
