@@ -25,7 +25,7 @@ from ..renderer.cliutil import (
     run_command,
     say,
 )
-from .cli_common import check_file, write_json
+from .cli_common import check_file, load_infnerf, write_json
 from .convert_cli import Convert
 from .eval_cli import Eval
 from .info_cli import Info
@@ -372,18 +372,10 @@ class Bench:
             raise UsageError(f"--executors must name cpu, torch or cuda, got {', '.join(map(repr, unknown))}")
         check_file(self.checkpoint)
         check_output(self.json)
-        from ..models.backends import TITLES
-        from ..models.checkpoint import load_checkpoint
-        from ..models.infnerf import InfNeRF
         from ..renderer.bench import run_bench
 
-        checkpoint = load_checkpoint(self.checkpoint)
-        if checkpoint.backend != "infnerf":
-            raise CommandError(
-                f"{self.checkpoint}: bench times InfNeRFs, got a {TITLES[checkpoint.backend]}; infnerf eval says what a "
-                "frame of it takes"
-            )
-        write_json(self.json, run_bench(InfNeRF.from_checkpoint(checkpoint), size, names))
+        model = load_infnerf(self.checkpoint, "bench times InfNeRFs (infnerf eval says what a frame takes)")
+        write_json(self.json, run_bench(model, size, names))
         return 0
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from ..renderer.cliutil import CommandError, check_output, check_range, progress_bar, say
-from .cli_common import check_file
+from .cli_common import check_file, load_infnerf
 
 
 @dataclass
@@ -44,14 +44,7 @@ class Mesh:
         for package in ("skimage", "trimesh"):
             if importlib.util.find_spec(package) is None:
                 raise CommandError(f"meshes need {package}: pip install 'infnerf-view[train]'")
-        from ..models.backends import TITLES
-        from ..models.checkpoint import load_checkpoint
-        from ..models.infnerf import InfNeRF
-
-        checkpoint = load_checkpoint(self.checkpoint)
-        if checkpoint.backend != "infnerf":
-            raise CommandError(f"{self.checkpoint}: meshes are made of InfNeRFs, got a {TITLES[checkpoint.backend]}")
-        model = InfNeRF.from_checkpoint(checkpoint)
+        model = load_infnerf(self.checkpoint, "meshes are made of InfNeRFs")
         with progress_bar("mesh", 1.0) as advance:
             mesh = extract_mesh(
                 model, self.level, self.resolution, self.density,
