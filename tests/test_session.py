@@ -12,9 +12,11 @@ from gui_harness import AnalyticExecutor, AnalyticOpener
 
 from infnerf.models.camera import Camera, look_at
 from infnerf.renderer import executors
+from infnerf.renderer.pace import Pace, pace_of
 from infnerf.renderer.scheduler import View
 from infnerf.viewer.loaded import Loaded
 from infnerf.viewer.notices import Notices
+from infnerf.viewer.scene import BackgroundExecutor
 from infnerf.viewer.session import Session
 
 
@@ -145,3 +147,9 @@ def test_an_executor_is_taken_by_every_scene_that_can(
     assert said == ("not torch" if refusing == 0 else "b.pth: not torch")
     assert session.executor == ("auto" if refusing == 0 else "torch")  # what the panel shows is the leading scene's
     assert Path(session.loaded[0].scene.path).name == "a.pth"
+
+
+def test_an_executor_that_is_slow_by_nature_keeps_its_pace_behind_the_window() -> None:
+    slow = AnalyticExecutor(AnalyticOpener(depth=1)(Path("a.pth"), "auto").model)
+    slow.pace = Pace(ladder=True)  # type: ignore[attr-defined]
+    assert pace_of(BackgroundExecutor(slow)).ladder

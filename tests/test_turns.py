@@ -10,7 +10,7 @@ import pytest
 from test_scheduler import PatternExecutor, latest, same, settled, view
 
 from infnerf.renderer.scheduler import ProgressiveRenderer
-from infnerf.renderer.turns import Turns
+from infnerf.renderer.turns import Place, Turns
 
 
 @pytest.fixture
@@ -101,3 +101,24 @@ def test_two_renderers_take_turns_and_a_turn_in_vain_costs_nothing() -> None:
         assert same(latest(a).buffers, latest(b).buffers)
     with turns.taken():
         pass  # nobody kept a turn
+
+
+def test_a_renderer_that_waits_for_a_slow_one_does_not_blame_itself() -> None:
+    now, turns = [0.0], Turns()
+    place = Place(turns, lambda: now[0])
+    start, entered = place.clock(), threading.Event()
+
+    def slow() -> None:
+        with turns.taken():
+            entered.set()
+            while not turns.waiting:
+                time.sleep(0.001)
+            now[0] += 5.0  # s of the neighbour's work
+
+    neighbour = threading.Thread(target=slow)
+    neighbour.start()
+    assert entered.wait(30)
+    with place.taken():
+        now[0] += 0.25
+    neighbour.join()
+    assert place.clock() - start == pytest.approx(0.25)
