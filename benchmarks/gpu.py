@@ -169,7 +169,7 @@ def measure_training(data: Dataset, steps: int) -> None:
         print(f"  {name:<16}{ms:8.2f} ms a step  {rate / 1e6:8.3f} M rays a second")
     print(f"  kernels against torch autograd: {rates[0] / rates[1]:.1f} (at least 10)")
     timed = TimedDriver()
-    use(trainer, CudaSampleKernels(trainer.model, TorchLauncher(timed)))
+    use(trainer, CudaSampleKernels(trainer.model, TorchLauncher(timed, launcher.device)))
     trainer.step(0.7)
     timed.totals()
     for _ in range(steps):

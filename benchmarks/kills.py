@@ -36,7 +36,7 @@ CHILD = "import sys; sys.path.insert(0, sys.argv[1]); import kills; kills.child(
 
 def child(data: str, out: str, steps: str, resume: str) -> None:
     """The run that is killed: a step's number a line."""
-    config = TrainerConfig(steps=int(steps), samples_per_step=1 << 15, max_bytes=3_000_000)
+    config = TrainerConfig(steps=int(steps), samples_per_step=1 << 15, max_bytes=3_000_000, device="cpu")
     train(
         Path(data), Path(out), config, resume=resume == "resume", save_minutes=SAVE_MINUTES,
         report=lambda now: print(now.step, flush=True), say=lambda text: print(text, file=sys.stderr),

@@ -69,9 +69,11 @@ DEVICE float sum_lanes(float x) { return x; }
 #ifdef __CUDACC__
 DEVICE void add_count(int *p, int n) { atomicAdd(p, n); }
 DEVICE void add_to(float *p, float x) { atomicAdd(p, x); }
+DEVICE void add_product(float *p, float x, float y) { atomicAdd(p, x * y); }
 #else
 DEVICE void add_count(int *p, int n) { *p += n; }  // each CPU thread counts into its own array
 DEVICE void add_to(float *p, float x) { *p += x; }  // no two CPU threads have the same node
+DEVICE void add_product(float *p, float x, float y) { *p += x * y; }  // one multiply-add
 #endif
 
 }  // namespace infnerf

@@ -136,7 +136,7 @@ DEVICE void encode_backward(const Scene &scene, float *row, u32 size, const type
             for (int l = 0; l < P::W; l++) {
                 float *entry = values + (u64)lane(c.entry[i], l) * FEATURES;
                 const float w = lane(c.weight[i], l);
-                for (int f = 0; f < FEATURES; f++) add_to(entry + f, w * lane(d_features[level * FEATURES + f], l));
+                for (int f = 0; f < FEATURES; f++) add_product(entry + f, w, lane(d_features[level * FEATURES + f], l));
             }
     }
 }

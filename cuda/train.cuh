@@ -14,6 +14,7 @@ constexpr int GRAD_SAMPLES = 64;  // of a tile
 constexpr int GRAD_ROWS = 32;     // inputs and outputs of a layer whose products a block of weight gradients sums together
 constexpr int GRAD_SIDE = 4;      // of the square of those that one thread sums
 constexpr int GRAD_THREADS = (GRAD_ROWS / GRAD_SIDE) * (GRAD_ROWS / GRAD_SIDE);
+static_assert(GRAD_SAMPLES <= GRAD_THREADS && GRAD_ROWS <= GRAD_THREADS && THREADS % GRAD_SAMPLES == 0, "a thread a sample, and a bias");
 
 // counts [n] = samples of each ray; with `out` also writes them, from starts [n] on.
 DEVICE void train_march_block(const Scene &scene, const Rays &rays, int limit, int *counts, const int *starts, const Packed *out,

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .checkpoint import save_checkpoint as save_checkpoint
     from .config import InfNeRFConfig as InfNeRFConfig
     from .infnerf import InfNeRF as InfNeRF
+    from .mipnerf import MipNeRF as MipNeRF
+    from .mipnerf_config import MipNeRFConfig as MipNeRFConfig
     from .octree import Octree as Octree
 else:
     __getattr__, __dir__ = lazy_names(
@@ -21,5 +23,7 @@ else:
         checkpoint=("Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"),
         config=("InfNeRFConfig",),
         infnerf=("InfNeRF",),
+        mipnerf=("MipNeRF",),
+        mipnerf_config=("MipNeRFConfig",),
         octree=("Octree",),
     )

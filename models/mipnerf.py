@@ -186,7 +186,7 @@ class MipNeRF(nn.Module):
 
     >>> model = MipNeRF(MipNeRFConfig(net_depth=2, skip_layer=1, net_width=16, view_width=8, max_deg=4))
     >>> model.n_parameters, model.octree.n_nodes, model.octree.root_size
-    (1420, 1, 4.0)
+    (1724, 1, 4.0)
     """
 
     def __init__(

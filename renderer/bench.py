@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..models.backends import Model
 from ..models.checkpoint import camera_from_entry
 from ..models.infnerf import InfNeRF
 from ..models.pynerf import PyNeRF
@@ -82,7 +81,7 @@ def _pyramid_flops(config: PyNeRFConfig) -> int:
     return encode + sum(2 * n_in * n_out for n_in, n_out in [*densities, *colors])
 
 
-def bench_cameras(model: Model, width: int, height: int) -> list[tuple[str, RenderRequest]]:
+def bench_cameras(model: InfNeRF | PyNeRF, width: int, height: int) -> list[tuple[str, RenderRequest]]:
     """The view of the whole scene, and two of the cameras that the model was trained on, if it knows any."""
     views = [("orbit", orbit(model.scene, 8, width=width, height=height)[1])]
     entries = model.scene["cameras"]
@@ -99,7 +98,7 @@ def _measure(executor: Executor, request: RenderRequest) -> tuple[float, FrameBu
     return stats.seconds, out, stats.samples
 
 
-def run_bench(model: Model, size: tuple[int, int], names: Sequence[str]) -> dict[str, Any]:
+def run_bench(model: InfNeRF | PyNeRF, size: tuple[int, int], names: Sequence[str]) -> dict[str, Any]:
     """Renders the bench views with each executor, in turn, and prints a table.
 
     Returns {"machine", "commit", "size", "views", "peak_gflops", "executors": [{"executor", "frame_ms",
@@ -133,13 +132,15 @@ def run_bench(model: Model, size: tuple[int, int], names: Sequence[str]) -> dict
     return result
 
 
-def _row(name: str, why: str, seconds: list[float], samples: int, peak: float, model: Model) -> dict[str, Any]:
+def _row(
+    name: str, why: str, seconds: list[float], samples: int, peak: float, model: InfNeRF | PyNeRF
+) -> dict[str, Any]:
     per_second = samples / sum(seconds)
     row = {
         "executor": name, "description": why, "frame_ms": 1e3 * sum(seconds) / len(seconds),
         "frame_ms_per_view": [1e3 * s for s in seconds], "samples": samples, "samples_per_second": per_second,
     }  # fmt: skip
-    if peak and isinstance(model, (InfNeRF, PyNeRF)):
+    if peak:
         row["peak_share"] = per_second * sample_flops(model) / peak
     return row
 

@@ -103,7 +103,7 @@ class CudaSampleKernels:
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor on a device; from the host by way of page-locked memory, without waiting for the copy."""
     if device.type == "cuda" and not tensor.is_cuda:
-        tensor = tensor.pin_memory()
+        tensor = tensor.contiguous().pin_memory()
     return tensor.to(device, non_blocking=True)
 
 

@@ -19,7 +19,7 @@ from .accumulate import Accumulator, copied, resampled
 from .device_picture import allocate
 from .frame import Executor, FrameBuffers, RenderRequest, RenderStats
 from .pace import ScaleController, SliceBudget, hurried, in_pixels, pace_of, render_in_slices, rungs
-from .turns import InTurn, Turns
+from .turns import InTurn, Place, Turns
 from .view import Snapshot, View
 
 __all__ = ["STATES", "ProgressiveRenderer", "Snapshot", "View"]
@@ -48,7 +48,7 @@ class ProgressiveRenderer:
         clock: Callable[[], float] = time.perf_counter,
         turns: Turns | None = None,  # shared by renderers that work side by side; None: this one is alone
     ) -> None:
-        self._turns = turns
+        self._place = Place(turns or Turns(), clock)
         self.target_frame_ms = target_frame_ms  # ms of a moving frame, read before each
         self._max_frames, self._max_scale = max_frames, max_scale
         self._settle_after_s, self._clock = settle_after_s, clock
@@ -215,8 +215,7 @@ class ProgressiveRenderer:
                 if view is not None and executor is not None and self._begun != self._serial:
                     self._begun = self._serial
                     coarse = self._new_scene or last is None or not last.view.shows_same(view)
-                    rendering = executor if self._turns is None else InTurn(executor, self._turns)
-                    return _Task(self._serial, view, executor, rendering, coarse)
+                    return _Task(self._serial, view, executor, InTurn(executor, self._place), coarse)
                 self._enter("idle")
                 self._condition.wait()
             return None
@@ -255,7 +254,7 @@ class ProgressiveRenderer:
 
     def _coarse_frame(self, task: _Task) -> bool:
         """One scaled-down frame, finished even when the view has changed: in a long drag they all would be outdated."""
-        scale, start = min(self._scale.scale, self._max_scale), self._clock()
+        scale, start = min(self._scale.scale, self._max_scale), self._place.clock()
         target = self.target_frame_ms
 
         def cancelled() -> bool:
@@ -308,7 +307,7 @@ class ProgressiveRenderer:
 
     def _exact(self, task: _Task, scale: float, accumulated: int) -> FrameBuffers | None:
         """The exact frame at a scale, over the upscaled last picture. None when cancelled."""
-        request, base, start = task.view.request(scale), self._snapshot, self._clock()
+        request, base, start = task.view.request(scale), self._snapshot, self._place.clock()
         width, height = request.camera.width, request.camera.height
         frame = FrameBuffers.allocate(width, height) if base is None else resampled(base.buffers, width, height)
         published, copy_s = start, 0.0
@@ -344,7 +343,7 @@ class ProgressiveRenderer:
 
     def _refine(self, task: _Task, request: RenderRequest, frame: FrameBuffers, accumulator: Accumulator) -> bool:
         """Averages one more frame in. False when cancelled."""
-        start = self._clock()
+        start = self._place.clock()
         stats = self._slices(task, request, frame)
         if stats.cancelled:
             return False
@@ -367,10 +366,11 @@ class ProgressiveRenderer:
             return self._serial != task.serial
 
         focus = (lambda: in_pixels(self.focus, request.camera)) if pace_of(task.executor).ladder else None
-        return render_in_slices(task.rendering, request, out, self._budget, cancelled, self._clock, after_slice, focus)
+        clock = self._place.clock
+        return render_in_slices(task.rendering, request, out, self._budget, cancelled, clock, after_slice, focus)
 
     def _milliseconds(self, start: float) -> float:
-        return (self._clock() - start) * 1000
+        return (self._place.clock() - start) * 1000
 
     def _publish(
         self, task: _Task, frame: FrameBuffers, state: str, accumulated: int, stats: RenderStats, ms: float

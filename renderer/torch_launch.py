@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .gpu_driver import GpuDriver
+from .gpu_errors import LaunchError
 from .gpu_loader import KERNELS, DevicePointer
 from .kernels import AdamStruct, pointer
 
@@ -22,18 +23,20 @@ ADAM_BLOCKS, ADAM_ROWS = 64, 65535  # at most: blocks that share a row, and rows
 class TorchLauncher:
     """Launches kernels on one device. Raises `GpuUnavailable` if there is none that can be used."""
 
-    def __init__(self, driver: GpuDriver) -> None:
-        self.driver = driver
+    def __init__(self, driver: GpuDriver, device: torch.device) -> None:
+        """`device`: what torch calls the driver's."""
+        self.driver, self.device = driver, device
 
     def launch(self, name: str, grid: int | tuple[int, int], *arguments: Any) -> None:
         """Puts a kernel of `gpu_loader.KERNELS` on torch's stream; tensors (or None) stand for what they point to.
 
-        Nothing is launched for a grid without blocks.
+        Nothing is launched for a grid without blocks. Raises `LaunchError` for a tensor elsewhere, and for arguments
+        that are not the kernel's own.
         """
         shape = (grid, 1) if isinstance(grid, int) else grid
         if 0 in shape:
             return
-        packed = [_argument(argument) for argument in arguments]
+        packed = [self._packed(name, argument) for argument in arguments]
         self.driver.launch(name, shape, *packed, stream=self.driver.torch_stream())
 
     def blocks(self, name: str, threads: int) -> int:
@@ -46,18 +49,17 @@ class TorchLauncher:
         grid = min(self.blocks("train_adam", rows.block), ADAM_BLOCKS), min(n, ADAM_ROWS)
         self.launch("train_adam", grid, rows, numbers, rates, roots, used, n)
 
+    def _packed(self, name: str, value: Any) -> Any:
+        if isinstance(value, Tensor) and value.device != self.device:
+            raise LaunchError(f"{name}: tensors must be on {self.device}, got one on {value.device}")
+        return DevicePointer(pointer(value) or 0) if value is None or isinstance(value, Tensor) else value
+
     def describe(self) -> str:
         return f"cuda: {self.driver.describe()}"
-
-
-def _argument(value: Any) -> Any:
-    if value is None or isinstance(value, Tensor):
-        return DevicePointer(pointer(value) or 0)
-    return value
 
 
 @functools.cache
 def torch_launcher(device: int) -> TorchLauncher:
     """The launcher of CUDA device number `device`. Raises `GpuUnavailable`."""
     with torch.cuda.device(device):  # torch makes the context that CuPy then joins
-        return TorchLauncher(GpuDriver(device=device))
+        return TorchLauncher(GpuDriver(device=device), torch.device("cuda", device))

@@ -1,8 +1,8 @@
 """Turns at the machine: where two pictures are rendered side by side, their executors work one after the other.
 
 Each takes all cores, or the one device. At once they would only slow each other down, and times would mean nothing. A
-turn is one call: a slice at rest, a coarse frame in motion. The time that a scheduler measures of a call has the wait
-in it, so two moving pictures together hold the frame time that one would.
+turn is one call: a slice at rest, a coarse frame in motion. What a renderer measures leaves out the time that it waits:
+else a fast one would take its slow neighbour's frames for its own, and go down to its lowest resolution.
 """
 
 from __future__ import annotations
@@ -49,11 +49,31 @@ class Turns:
                 self._condition.notify_all()
 
 
-class InTurn:
-    """An executor whose `render` waits for its turn; the caller owns `executor`."""
+class Place:
+    """One renderer's place among those that take turns, with the clock of its own work."""
 
-    def __init__(self, executor: Executor, turns: Turns) -> None:
-        self._executor, self._turns = executor, turns
+    def __init__(self, turns: Turns, clock: Callable[[], float]) -> None:
+        self.turns, self._wall = turns, clock
+        self._waited = 0.0  # s
+
+    def clock(self) -> float:
+        """Seconds, those left out in which the renderer waited for its turn."""
+        return self._wall() - self._waited
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Waits for the turn, and takes it."""
+        start = self._wall()
+        with self.turns.taken():
+            self._waited += self._wall() - start
+            yield
+
+
+class InTurn:
+    """An executor whose calls wait for their turn; the caller owns `executor`."""
+
+    def __init__(self, executor: Executor, place: Place) -> None:
+        self._executor, self._place = executor, place
         self.name = executor.name
 
     @classmethod
@@ -64,11 +84,11 @@ class InTurn:
         self, request: RenderRequest, out: FrameBuffers, cancelled: Callable[[], bool] = lambda: False
     ) -> RenderStats:
         """Cancelled at once if the picture was no longer wanted when its turn came."""
-        with self._turns.taken():
+        with self._place.taken():
             return RenderStats(cancelled=True) if cancelled() else self._executor.render(request, out, cancelled)
 
     def fill_normals(self, camera: Camera, out: FrameBuffers, region: tuple[int, int, int, int]) -> None:
-        with self._turns.taken():
+        with self._place.taken():
             self._executor.fill_normals(camera, out, region)
 
     def close(self) -> None:

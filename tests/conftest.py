@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes.util
 import functools
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from command_lines import CAMERA
 
 if TYPE_CHECKING:
     from gui_harness import Harness
@@ -153,3 +155,11 @@ def two(viewer: Harness) -> Iterator[Harness]:
     yield viewer
     viewer.app.photographs.data = None
     viewer.at_home()
+
+
+@pytest.fixture
+def camera_file(tmp_path: Path) -> Path:
+    """A camera as `--camera` reads it."""
+    path = tmp_path / "camera.json"
+    path.write_text(json.dumps(CAMERA))
+    return path

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 
 from infnerf.renderer.gpu_driver import GpuDriver
 from infnerf.renderer.gpu_loader import KERNELS
@@ -191,6 +192,6 @@ class HostDriver(GpuDriver):
         return self.stream
 
 
-def host_launcher(fake: FakeCupy | None = None) -> TorchLauncher:
-    """Runs the kernels of training on tensors in host memory."""
-    return TorchLauncher(HostDriver(fake or FakeCupy()))
+def host_launcher(fake: FakeCupy | None = None, device: str = "cpu") -> TorchLauncher:
+    """Runs the kernels of training on tensors in host memory, wherever these say that they are."""
+    return TorchLauncher(HostDriver(fake or FakeCupy()), torch.device(device))

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from infnerf.renderer.cuda_samples import CudaSampleKernels
+from infnerf.renderer.torch_launch import TorchLauncher
 from infnerf.training import sampling, trainer
 
 HOST, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -160,8 +161,15 @@ def pretended_cuda() -> Iterator[PretendCuda]:
 @contextmanager
 def pretended(kernels: Any = None) -> Iterator[PretendCuda]:
     """`pretended_cuda` where runs that are told "cuda" train; `kernels` makes a model's there, None: the stand-in's."""
-    launcher = host_launcher()
+    launcher, packed = host_launcher(device="cuda:0"), TorchLauncher._packed
+
+    def lenient(self: TorchLauncher, name: str, value: Any) -> Any:
+        """Takes what autograd hands over, which has no place, for the device's."""
+        return packed(self, name, value if not isinstance(value, Tensor) or place_of(value) else put(value, CUDA))
+
     with pytest.MonkeyPatch.context() as patch, pretended_cuda() as mode:
-        patch.setattr(sampling, "gpu_kernels", kernels or (lambda model: CudaSampleKernels(model, launcher)))
+        make = kernels or (lambda model: CudaSampleKernels(model, launcher))
+        patch.setattr(sampling, "gpu_kernels", lambda model: make(model) if model.tables.is_cuda else None)
+        patch.setattr(TorchLauncher, "_packed", lenient)
         patch.setattr(trainer, "training_device", lambda name: CUDA if name == "cuda" else torch.device("cpu"))
         yield mode

@@ -34,7 +34,7 @@ QUICK = {"DISTILL_STEPS": 2, "CANDIDATES": 1024, "PLACES": 256, "POINTS": 256}  
 
 
 def config(**changes: Any) -> TrainerConfig:
-    base = TrainerConfig(samples_per_step=1 << 11, max_bytes=400_000, steps=12)
+    base = TrainerConfig(samples_per_step=1 << 11, max_bytes=400_000, steps=12, device="cpu")
     return replace(base, **changes)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,42 +11,14 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from PIL import Image
+from command_lines import CAMERA, error_of
 
 from infnerf.renderer import cliutil
 from infnerf.renderer.cliutil import CommandError, UsageError, parse_size, read_camera, run_command, whole_file
 from infnerf.training import cli as infnerf
 from infnerf.viewer import cli as view
 
-CAMERA = {
-    "c2w": [[1, 0, 0, 0.5], [0, 0, 1, -1.5], [0, -1, 0, 0.2], [0, 0, 0, 1]],
-    "fx": 40,
-    "fy": 40,
-    "cx": 24,
-    "cy": 16,
-    "width": 48,
-    "height": 32,
-}
-HERE = __file__  # a file that is there, opened by nobody
-CHANNELS = ("color", "depth", "normal", "level", "gsd_ratio", "samples", "node", "clamped")
 HEAVY = ("torch", "numpy", "imgui_bundle", "OpenGL", "glfw", "av", "PIL")
-
-
-@pytest.fixture
-def camera_file(tmp_path: Path) -> Path:
-    path = tmp_path / "camera.json"
-    path.write_text(json.dumps(CAMERA))
-    return path
-
-
-def error_of(code: int, capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that a failed command printed on stderr."""
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert code != 0
-    lines = err.strip().splitlines()
-    assert len(lines) == 1, err
-    return lines[0]
 
 
 @pytest.mark.parametrize("module", ["infnerf.viewer.cli", "infnerf.training.cli"])
@@ -107,16 +78,6 @@ def test_infnerf_without_what_it_needs_exits_2(arguments: list[str]) -> None:
         (["--headless", "--fps", "nan"], 2, "--fps"),
         (["--headless", "--lod-bias", "99"], 2, "--lod-bias"),
         (["--screenshot", "x.jpg"], 2, "must end in .png"),
-        (["a.pth", "b.pth"], 1, "a.pth, b.pth: no such files"),
-        ([HERE] * 10, 2, "at most 9 CHECKPOINTs"),
-        ([HERE, HERE, "--headless"], 2, "2 CHECKPOINTs need a window"),
-        ([HERE, "--compare", "wipe"], 2, "--compare needs two CHECKPOINTs"),
-        ([HERE, HERE, HERE, "--compare", "wipe", "--headless"], 2, "it takes two CHECKPOINTs, got 3"),
-        ([HERE, HERE, "--compare", "flicker", "--headless"], 2, "flicker needs a window"),
-        ([HERE, HERE, "--compare", "error", "--record", "x.mp4"], 2, "not with --record"),
-        ([HERE, "b.pth", "--compare", "error", "--screenshot", "x.png"], 1, "b.pth: no such file"),
-        ([HERE, "--data", ".", "--headless"], 2, "--data needs a window"),
-        ([HERE, "--data", "nowhere"], 1, "nowhere: expected the folder of a data set"),
         (["--follow", ".", "--screenshot", "x.png"], 2, "--follow needs a window"),
         (["--follow", ".", "--headless"], 2, "--follow needs a window"),
         (["--follow", "nowhere/run.pth"], 1, "there is no folder nowhere"),
@@ -319,45 +280,6 @@ def test_words_offered_are_the_words_understood() -> None:
     assert tuple(PRESETS) == cliutil.PRESET_NAMES
 
 
-def test_render_writes_every_channel(tiny_checkpoint: Path, camera_file: Path, tmp_path: Path) -> None:
-    out = tmp_path / "view.npz"
-    assert infnerf.main(["render", str(tiny_checkpoint), "--camera", str(camera_file), "--out", str(out)]) == 0
-    with np.load(out) as channels:
-        assert tuple(channels) == CHANNELS
-        for name in CHANNELS:
-            assert channels[name].shape[:2] == (32, 48), name
-            assert channels[name].dtype == np.float32, name
-        assert channels["color"].shape == (32, 48, 4)
-        assert channels["color"][..., 3].max() > 0.5
-        assert channels["samples"].max() > 0
-
-
-@pytest.mark.parametrize("executor", ["cpu", "torch"])
-def test_render_writes_a_picture(tiny_checkpoint: Path, camera_file: Path, tmp_path: Path, executor: str) -> None:
-    out = tmp_path / "view.png"
-    arguments = [
-        "render",
-        str(tiny_checkpoint),
-        "--camera",
-        str(camera_file),
-        "--out",
-        str(out),
-        "--executor",
-        executor,
-    ]
-    assert infnerf.main(arguments) == 0
-    assert np.asarray(Image.open(out)).shape == (32, 48, 3)
-    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
-
-
-def test_the_cuda_executor_says_where_it_stands(
-    tiny_checkpoint: Path, camera_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["render", str(tiny_checkpoint), "--camera", str(camera_file), "--out", str(tmp_path / "x.png")]
-    assert infnerf.main([*arguments, "--executor", "cuda"]) == 1
-    assert "cuda" in error_of(1, capsys)
-
-
 def test_info_lists_the_levels(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from infnerf.models.infnerf import InfNeRF
 
@@ -368,37 +290,3 @@ def test_info_lists_the_levels(tiny_checkpoint: Path, capsys: pytest.CaptureFixt
     assert [int(row[1]) for row in rows] == model.octree.level_counts()
     assert float(rows[2][4]) == pytest.approx(1 / 4 / 32, rel=1e-3)  # gsd = size / resolution
     assert f"parameters  {model.n_parameters}" in out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--setting", "geo_dim"], "--setting: expected NAME=VALUE with NAME one of .*geo_dim.*, got 'geo_dim'"),
-        (["--setting", "colour=1"], "--setting: expected NAME=VALUE .* got 'colour=1'"),
-        (["--setting", "geo_dim=x"], "--setting: geo_dim takes a whole number, got 'x'"),
-        (["--setting", "geo_dim=99"], "config.geo_dim must be a whole number from 1 to 31, got 99"),
-        (["--setting", "background=true"], "got 'background=true'"),  # that is --background
-    ],
-)
-def test_settings_by_name_are_checked(
-    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["train", str(tmp_path), "--out", str(tmp_path / "m.pth"), "--steps", "1", *arguments]
-    assert infnerf.main(command) == 2
-    assert re.search(message, " ".join(capsys.readouterr().err.split()))
-
-
-def test_render_films_a_path_as_the_viewer_does(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """`infnerf render --path` and `infnerf-view --record` give the same frames, and the poses say where they were."""
-    model, poses = str(tiny_checkpoint), str(tmp_path / "poses.json")
-    a, b, c = (str(tmp_path / name) for name in "abc")
-    same = ["--size", "24x16", "--frames", "3", "--samples", "2", "--executor", "cpu"]
-    assert infnerf.main(["render", model, "--path", "turntable", "--out", a, "--poses", poses, *same]) == 0
-    assert view.main([model, "--path", "turntable", "--record", b, *same]) == 0
-    assert infnerf.main(["render", model, "--path", poses, "--out", c, *same]) == 0
-    frames = {name: [file.read_bytes() for file in sorted((tmp_path / name).iterdir())] for name in "abc"}
-    assert len(set(frames["a"])) == 3
-    assert frames["a"] == frames["b"]
-    assert len(frames["c"]) == 3
-    near = [np.asarray(Image.open(tmp_path / name / "frame_00001.png")).astype(int) for name in "ac"]
-    assert np.abs(near[0] - near[1]).max() <= 2  # poses went through a file

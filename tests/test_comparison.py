@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from infnerf.models.camera import Camera
 from infnerf.renderer.colormaps import to_bytes
 from infnerf.renderer.comparison import UNKNOWN, comparison_legend, compose, difference_map, error_map, psnr
-from infnerf.renderer.turns import Turns
 from infnerf.viewer import sides
 from infnerf.viewer.areas import divide
 from infnerf.viewer.photographs import PhotoSet, area_average, read_photograph
@@ -172,39 +170,3 @@ def test_an_image_that_went_away_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a\.png: expected an image that opens") as caught:
         read_photograph(data, 0, (40, 30), "srgb")
     assert "\n" not in str(caught.value)
-
-
-# Turns
-
-
-def test_turns_are_taken_one_at_a_time_and_in_the_order_of_asking() -> None:
-    turns, order, inside, most = Turns(), [], [0], [0]
-
-    def work(name: int) -> None:
-        for _ in range(20):
-            with turns.taken():
-                inside[0] += 1
-                most[0] = max(most[0], inside[0])
-                order.append(name)
-                inside[0] -= 1
-
-    threads = [threading.Thread(target=work, args=(name,)) for name in range(3)]
-    with turns.taken():
-        for thread in threads:
-            thread.start()
-        while turns.waiting < 3:
-            pass
-        assert order == []
-    for thread in threads:
-        thread.join()
-    assert most == [1]
-    assert sorted(order[:3]) == [0, 1, 2]  # nobody twice before everybody once
-    assert len(order) == 60
-
-
-def test_a_turn_is_given_back_by_work_that_fails() -> None:
-    turns = Turns()
-    with pytest.raises(KeyError), turns.taken():
-        raise KeyError
-    with turns.taken():
-        pass

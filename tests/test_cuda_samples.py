@@ -168,6 +168,19 @@ def test_gradients_add_up_and_only_touched_nodes_get_any() -> None:
     torch.testing.assert_close(kernels.model.mlp.grad, 2 * once)
 
 
+def test_samples_without_a_gradient_are_in_no_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(0, half=False)
+    samples, directions = some_samples(model)
+    bucketed: list[Tensor] = []
+    make = Buckets.of
+    monkeypatch.setattr(Buckets, "of", lambda node, n: make(bucketed.append(node) or node, n))
+    differentiated(kernels_on("host", model), samples, directions, None)
+    forward, backward = bucketed
+    assert torch.equal(forward, samples.node)
+    without = torch.arange(len(samples)) % 3 == 0
+    assert torch.equal(backward, torch.where(without, model.octree.n_nodes, samples.node))
+
+
 @pytest.mark.parametrize("n_nodes", [1, 3, 300])
 @pytest.mark.parametrize("n", [0, 1, 63, 64, 65, 1000])
 def test_buckets_hold_every_sample_once_and_tiles_cover_them(n: int, n_nodes: int) -> None:
@@ -264,6 +277,8 @@ def test_bad_arguments_get_one_sentence() -> None:
         kernels.field(samples, directions, torch.zeros(N_RAYS, 3))
     with pytest.raises(LaunchError, match=r"train_composite: expected 3 arguments \(segments, n_rays, rgba\), got 1"):
         kernels.kernels.launch("train_composite", 1, 5)
+    with pytest.raises(LaunchError, match=r"^train_composite: tensors must be on cuda:1, got one on cpu$"):
+        host_launcher(device="cuda:1").launch("train_composite", 1, torch.zeros(4))
     with pytest.raises(ValueError, match="kernels: arrays must be contiguous"):
         kernels.kernels.launch("train_composite", 1, torch.zeros(4, 4).T, 1, None)
 

@@ -27,8 +27,10 @@ from infnerf.renderer.kernels import SceneArrays
 from infnerf.renderer.sample_kernels import SampleKernels
 from infnerf.renderer.torch_executor import TorchExecutor
 from infnerf.training import cli, device, inherit, point_prior, pruning
+from infnerf.training.base import scene_of
 from infnerf.training.losses import LossConfig
-from infnerf.training.trainer import Trainer
+from infnerf.training.subtree import SubtreeTrainer, TopTrainer, light_of_ranks, plan_subtrees
+from infnerf.training.trainer import Trainer, plan_tree
 
 PLACES = ["pretended", pytest.param("cuda", marks=pytest.mark.gpu)]
 LOSSES = LossConfig(consistency=0.1, transparency=0.1, distortion=0.1, depth=0.1)
@@ -111,6 +113,38 @@ def test_a_run_goes_on_on_another_device(city: Path, tmp_path: Path, before: str
         assert second.model.tables.is_cuda == (after == "cuda")
         assert second.step(0.9).loss == pytest.approx(first.step(0.9).loss, rel=1e-4)
         assert torch.equal(second.occupancy.seen, first.occupancy.seen)
+
+
+def test_subtrees_train_on_the_device(city: Path) -> None:
+    data = load_dataset(city)
+    plan = plan_subtrees(plan_tree(config(), SMALL, data), 2)
+    lights, losses = [], []
+    for name in ("cpu", "cuda"):
+        with pretended():
+            options = config(device=name, octree_growth_schedule=(), octree_prune_schedule=())
+            first = TopTrainer(InfNeRF(SMALL).place(plan.top(), scene_of(data)), data, options)
+            losses.append([first.step(0.0).loss])
+            lights.append(light_of_ranks(first.model, first.sampling, plan, 2, data.cameras[0], 1))
+            second = SubtreeTrainer(first, options, first.shard, plan.part(1)[0])
+            losses[-1].append(second.step(0.0).loss)
+            assert second.model.tables.is_cuda == (name == "cuda")
+            assert not any(rows.is_cuda for rows in second.checkpoint().field.values())
+    torch.testing.assert_close(lights[1], lights[0])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda"])
+def test_on_a_gpu_ranks_take_rank_0s_children(city: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """On CPUs each rank fits its own, and gets the same."""
+    with pretended():
+        run = trainer_of(city, "plain", name)
+        before, leaf = run.model.octree.n_nodes, int((run.model.octree.children < 0).all(1).nonzero()[-1])
+        monkeypatch.setattr(run.team, "broadcast", torch.zeros_like)
+        run.split(torch.tensor([leaf]), torch.tensor([5]))
+        assert run.model.octree.n_nodes == before + 1
+        child = int(run.model.octree.children[:, 5].max())
+        for rows in (run.model.tables.detach(), run.model.mlp.detach()):
+            assert bool((rows[child] == 0).all()) == (name == "cuda")
 
 
 def test_the_host_waits_for_the_device_a_few_times_a_step(city: Path) -> None:
@@ -203,6 +237,7 @@ def test_the_command_line_says_in_a_sentence_what_a_device_lacks(
     city: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["train", str(city), "--out", str(tmp_path / "m.pth"), "--steps", "1"]
+    assert cli.Train(city, tmp_path / "m.pth", steps=1, device="cuda").settings()[1].device == "cuda"
     Cuda(monkeypatch, gpus=0)
     assert cli.main([*arguments, "--device", "cuda"]) == 1
     assert capsys.readouterr().err == "infnerf: --device cuda: torch finds no GPU\n"

@@ -62,7 +62,7 @@ def test_it_measures_training(
     monkeypatch.setattr(point_prior, "FINEST", 64)
     monkeypatch.setattr(script, "WARM_UP", 1)
     monkeypatch.setattr(script, "InfNeRFConfig", lambda: SMALL)
-    monkeypatch.setattr(script, "torch_launcher", lambda number: host_launcher(fake))
+    monkeypatch.setattr(script, "torch_launcher", lambda number: host_launcher(fake, "cuda:0"))
     monkeypatch.setattr(script.TimedDriver, "torch_stream", HostDriver.torch_stream)
     with pretended():
         script.measure_training(load_dataset(city), 1)

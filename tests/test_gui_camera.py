@@ -200,3 +200,20 @@ def test_the_default_layout_can_be_had_again(viewer: Harness) -> None:
     viewer.press(viewer.imgui.Key.mod_ctrl, viewer.imgui.Key.l)
     viewer.frame(3)
     assert viewer.app.scene_size[0] == width
+
+
+def test_the_renderer_knows_where_the_cursor_is(viewer: Harness) -> None:
+    """Slow models sharpen from there outward; beside the scene there is nowhere that a person looks."""
+    renderer = viewer.app.session.front.renderer
+    x, y, width, height = viewer.app.layout.scene_rect
+    seen = []
+
+    def look(context: Any) -> None:
+        for at in ((x + 0.25 * width, y + 0.8 * height), (x - 5, y + 5)):
+            context.mouse_move_to_pos(at)
+            context.yield_(2)
+            seen.append(renderer.focus)
+
+    viewer.run(look)
+    assert seen[0] == pytest.approx((0.25, 0.8), abs=0.01)
+    assert seen[1] is None

@@ -136,3 +136,14 @@ def test_a_folder_without_data_is_a_sentence(viewer: Harness, tmp_path: Path) ->
     assert "expected a scene" in viewer.app.notices.current()[-1].text
     viewer.press(viewer.imgui.Key.n)
     assert "Open a data set" in viewer.app.notices.current()[-1].text
+
+
+def test_a_data_set_named_at_the_start_opens_with_the_first_scene(viewer: Harness, data: Path) -> None:
+    app = viewer.app
+    app.first_data = data
+    viewer.open("again.pth")
+    assert app.photographs.data is not None
+    assert len(app.photographs.data) == 3
+    assert app.fields["data"] == str(data)
+    app.photographs.data = None
+    viewer.open()

@@ -7,11 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gui_controls import both
 from gui_harness import AnalyticOpener, Harness
 
+from infnerf.models.checkpoint import load_checkpoint, save_checkpoint
+from infnerf.models.mipnerf import MipNeRF
+from infnerf.models.mipnerf_config import MipNeRFConfig
+from infnerf.renderer.comparison import compose
 from infnerf.viewer import app as app_module
 from infnerf.viewer import launch
 from infnerf.viewer.launch import run_window
+from infnerf.viewer.scene import open_checkpoint
 from infnerf.viewer.settings import LAYOUT, SETTINGS
 from infnerf.viewer.window import Window, WindowError
 
@@ -124,3 +130,24 @@ def test_missing_libraries_are_named_with_the_line_that_mends_it(monkeypatch: py
     monkeypatch.setitem(sys.modules, "OpenGL.GL", None)
     with pytest.raises(WindowError, match="apt-get install"):
         Window(320, 240, "test", headless=True)
+
+
+def test_real_checkpoints_of_two_kinds_are_compared(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    scene = load_checkpoint(tiny_checkpoint).scene
+    config = MipNeRFConfig(net_depth=3, skip_layer=1, net_width=8, view_width=8, max_deg=4, num_samples=6)
+    save_checkpoint(MipNeRF(config, scene={"aabb": scene["aabb"], "unit": "m"}).checkpoint(), tmp_path / "mip.pth")
+    with Harness(size=(700, 320), opener=open_checkpoint) as viewer:
+        app = viewer.app
+        app.state.resolution = 0.25
+        app.open(tiny_checkpoint, tmp_path / "mip.pth")
+        app.state.compare = "side by side"
+        picture = viewer.pixels()
+        assert [loaded.scene.backend for loaded in app.session.loaded] == ["infnerf", "mipnerf"]
+        np.testing.assert_allclose(picture.astype(int), compose("side by side", *both(viewer)), atol=1)
+        first, second = (pane.figures for pane in app.comparison.shown)
+        assert first is not None
+        assert second is not None
+        assert first.active is not None
+        assert 0 < first.active < first.parameters
+        assert second.active == second.parameters  # a model without nodes uses all of itself
+        assert app.stage.score.value is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from infnerf.models.backends import load_model
 from infnerf.models.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from infnerf.models.octree import build_octree, lone_root
 from infnerf.models.pynerf import PyNeRF
+from infnerf.renderer.bench import sample_flops
+from infnerf.training.cli import main
 
 
 def checkpoint_of(model: PyNeRF) -> Checkpoint:
@@ -94,3 +97,28 @@ def test_wrong_values_are_refused_by_name(tmp_path: Path, name: str) -> None:
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path / "bad.pth"))
     assert "\n" not in str(caught.value)
+
+
+def test_info_and_bench_tell_of_a_pynerf(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = random_pyramid(0)
+    save_checkpoint(checkpoint_of(model), tmp_path / "py.pth")
+    told, timed, picture = tmp_path / "told.json", tmp_path / "timed.json", tmp_path / "picture.png"
+    arguments = ["info", str(tmp_path / "py.pth"), "--tree", "--json", str(told), "--picture", str(picture)]
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "up to 5 grids of 1024 x 4, 4 to 64 cells, MLPs 16 and 32 wide, embedding interpolated" in text
+    assert "level 3, the whole cube" in text
+    values = json.loads(told.read_text())
+    assert [row["gsd"] for row in values["levels"]] == pytest.approx([1.0, 0.5, 0.25, 0.125])
+    assert [row["size"] for row in values["levels"]] == [8.0] * 4
+    assert values["parameters"] == sum(row["parameters"] for row in values["levels"])
+    assert picture.stat().st_size > 1000
+    assert main(["bench", str(tmp_path / "py.pth"), "--size", "32x24", "--executors", "cpu", "--json", str(timed)]) == 0
+    assert json.loads(timed.read_text())["executors"][0]["samples"] > 0
+
+
+def test_the_work_of_a_sample_is_that_of_two_heads() -> None:
+    model = random_pyramid(0)
+    heads = sum(count * 8 * (2 * 4 + 3) for count in model.config.grid_counts[-2:])
+    layers = [*model.config.density_shapes(2), *model.config.density_shapes(3), *model.config.color_shapes]
+    assert sample_flops(model) == heads + sum(2 * a * b for a, b in layers)

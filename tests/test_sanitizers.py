@@ -15,14 +15,17 @@ CUDA = Path(__file__).resolve().parents[1] / "cuda"
 SANITIZERS = "address,undefined"
 FOUND = 99  # exit code of a process in which a sanitizer found something
 
-#: Renders and differentiates through every export, in SIMD and plain. argv: checkpoint, what to cut short if anything.
+#: Renders and differentiates through every export, in SIMD, plain, and as the kernels of training on a GPU, block by
+#: block. argv: checkpoint, what to cut short if anything.
 EXERCISE = """
 import sys
 import numpy as np, torch
+from fake_cupy import host_launcher
 from infnerf.models.camera import Camera, look_at
 from infnerf.models.infnerf import InfNeRF
 from infnerf.models.marching import MarchSettings
 from infnerf.renderer.cpu_executor import CpuExecutor
+from infnerf.renderer.cuda_samples import CudaSampleKernels
 from infnerf.renderer.frame import FrameBuffers, RenderRequest
 from infnerf.renderer.kernels import load_kernels, pointer
 from infnerf.renderer.sample_kernels import SampleKernels
@@ -53,10 +56,12 @@ for plain in (False, True):
         for frame, bias, levels in ((0, 0.0, (0, 31)), (1, 16.0, (0, 31)), (2, -16.0, (1, 2))):
             request = RenderRequest(camera, frame=frame, lod_bias=bias, min_level=levels[0], max_level=levels[1])
             samples += executor.render(request, FrameBuffers.allocate(21, 13)).samples
+samplers = (SampleKernels, lambda m: SampleKernels(m, plain=True), lambda m: CudaSampleKernels(m, host_launcher()))
+for sampler in samplers:
     trained = InfNeRF.load(sys.argv[1])
     tables, mlp = trained.tables.data.float(), trained.mlp.data.float()
     trained = InfNeRF(trained.config, trained.octree, tables, mlp, trained.occupancy, trained.scene)
-    kernels = SampleKernels(trained, plain=plain)
+    kernels = sampler(trained)
     origins = torch.rand(37, 3) * 2 - 0.5
     directions = torch.nn.functional.normalize(torch.rand(37, 3) - 0.5, dim=1)
     directions[0] = torch.tensor([0.0, 0.0, -1.0])
@@ -93,6 +98,7 @@ def run_sanitized(code: str, *arguments: str | Path, **environment: str) -> subp
         for name in ("libasan.so", "libubsan.so")
     ]
     changes = {
+        "PYTHONPATH": str(Path(__file__).parent),  # of fake_cupy
         "LD_PRELOAD": " ".join(runtimes),
         "ASAN_OPTIONS": f"detect_leaks=0:exitcode={FOUND}",  # Python frees nothing at its end
         "UBSAN_OPTIONS": f"print_stacktrace=1:halt_on_error=1:exitcode={FOUND}",

@@ -14,7 +14,6 @@ from infnerf.models.camera import Camera
 from infnerf.renderer.accumulate import render_accumulated
 from infnerf.renderer.frame import FrameBuffers, RenderRequest, RenderStats
 from infnerf.renderer.scheduler import ProgressiveRenderer, Snapshot, View
-from infnerf.renderer.turns import Turns
 
 WIDTH, HEIGHT = 320, 192
 
@@ -372,49 +371,3 @@ def test_closing_ends_a_call_in_progress_and_all_calls_come_from_one_thread() ->
     renderer.close()
     assert (executor.closed, len(executor.calls)) == (1, 1)
     assert renderer.state == "idle"
-
-
-def test_a_renderer_that_rests_gives_up_its_work_and_goes_on_where_it_is_asked(
-    executor: PatternExecutor, renderer: ProgressiveRenderer
-) -> None:
-    settled(renderer, view(1.0))
-    finished, calls = latest(renderer), len(executor.calls)
-    renderer.rest()  # nothing to give up: the picture stays, and the view
-    renderer.set_view(view(1.0))
-    assert renderer.wait_idle(60)
-    assert (latest(renderer), len(executor.calls)) == (finished, calls)
-    gate, begun = threading.Event(), threading.Event()
-    executor.before = lambda request: (begun.set(), gate.wait(60))[0]
-    renderer.set_view(view(2.0))
-    assert begun.wait(60)
-    renderer.rest()
-    gate.set()
-    assert renderer.wait_idle(60)
-    executor.before = lambda request: None
-    assert latest(renderer).accumulated == 0 or latest(renderer) is finished
-    assert settled(renderer, view(2.0)).accumulated == 4
-
-
-def test_two_renderers_take_turns_and_a_turn_in_vain_costs_nothing() -> None:
-    turns, first, second = Turns(), PatternExecutor(), PatternExecutor()
-    inside: list[str] = []
-
-    def enter(name: str) -> None:
-        inside.append(name)
-        assert inside == [name]
-        time.sleep(0.0005)
-        inside.remove(name)
-
-    first.before, second.before = lambda request: enter("first"), lambda request: enter("second")
-    with (
-        ProgressiveRenderer(first, max_frames=3, settle_after_s=0.0, clock=first.clock, turns=turns) as a,
-        ProgressiveRenderer(second, max_frames=3, settle_after_s=0.0, clock=second.clock, turns=turns) as b,
-    ):
-        a.set_view(view(1.0))
-        b.set_view(view(1.0))
-        assert a.wait_idle(60)
-        assert b.wait_idle(60)
-        assert (a.error, b.error) == (None, None)
-        assert same(latest(a).buffers, latest(b).buffers)
-    with turns.taken():
-        pass  # nobody kept a turn

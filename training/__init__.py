@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from .config import TrainerConfig as TrainerConfig
     from .losses import LossConfig as LossConfig
     from .losses import LossInputs as LossInputs
+    from .mip_trainer import MipNeRFTrainer as MipNeRFTrainer
+    from .mip_trainer import MipTrainerConfig as MipTrainerConfig
     from .optimizer import AdamConfig as AdamConfig
     from .trainer import Trainer as Trainer
 else:
@@ -18,6 +20,7 @@ else:
         base=("BaseTrainer",),
         config=("StepRecord", "TrainerConfig"),
         losses=("LossConfig", "LossInputs"),
+        mip_trainer=("MipNeRFTrainer", "MipTrainerConfig"),
         optimizer=("AdamConfig",),
         trainer=("Trainer",),
     )

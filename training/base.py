@@ -57,6 +57,7 @@ class BaseTrainer(ABC, Generic[M]):
         self.fraction = 0.0  # of the run, at the step that is being taken
         self.n_rays = 512  # of the next step
         self.running_mse = 0.1
+        self.validation_pixels: int | None = None  # that held-out views may have together; None: as many as they have
         self.part = "whole"  # of the tree that this trains; a state is resumed by the same
         self.stopped = False  # `train` ended before the run was over
         self.seconds, self.seconds_before, self.rays = 0.0, 0.0, 0  # of the run; before this process; drawn by it

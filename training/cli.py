@@ -25,10 +25,11 @@ from ..renderer.cliutil import (
     run_command,
     say,
 )
-from .cli_common import check_file, write_json
+from .cli_common import check_file, load_kernel_model, write_json
 from .convert_cli import Convert
 from .eval_cli import Eval
 from .info_cli import Info
+from .mesh_cli import Mesh
 
 if TYPE_CHECKING:
     from ..models.config import InfNeRFConfig
@@ -371,19 +372,22 @@ class Bench:
             raise UsageError(f"--executors must name cpu, torch or cuda, got {', '.join(map(repr, unknown))}")
         check_file(self.checkpoint)
         check_output(self.json)
-        from ..models.backends import load_model
         from ..renderer.bench import run_bench
 
-        write_json(self.json, run_bench(load_model(self.checkpoint), size, names))
+        model = load_kernel_model(
+            self.checkpoint, "bench times InfNeRFs and PyNeRFs (infnerf eval says what a frame takes)"
+        )
+        write_json(self.json, run_bench(model, size, names))
         return 0
 
 
-COMMANDS = (City, Train, Eval, Render, Info, Bench, Convert)
+COMMANDS = (City, Train, Eval, Render, Mesh, Info, Bench, Convert)
 Command = (
     Annotated[City, subcommand("city")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Eval, subcommand("eval")]
     | Annotated[Render, subcommand("render")]
+    | Annotated[Mesh, subcommand("mesh")]
     | Annotated[Info, subcommand("info")]
     | Annotated[Bench, subcommand("bench")]
     | Annotated[Convert, subcommand("convert")]

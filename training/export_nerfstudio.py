@@ -2,8 +2,8 @@
 
 Names and shapes follow github.com/hturki/pynerf (its fields and models) and, within an encoding or an MLP, nerfstudio's
 own torch implementations (`HashEncoding`, `MLP` with `implementation="torch"`): tiny-cuda-nn, which the plugin asks
-for, has no biases and puts its grid points half a cell aside. `docs/checkpoint.md` says what that means, and what could not
-be tried here.
+for, has no biases and puts its grid points half a cell aside. `docs/checkpoint.md` says what that means, and what could
+not be tried here.
 """
 
 from __future__ import annotations

@@ -34,12 +34,12 @@ class Info:
         check_file(self.checkpoint)
         check_output(self.picture)
         check_output(self.json)
+        from ..models.backends import model_of
         from ..models.checkpoint import load_checkpoint
-        from ..models.infnerf import InfNeRF
         from .octree_report import describe, inspect, tree_lines
 
         checkpoint = load_checkpoint(self.checkpoint)
-        model = InfNeRF.from_checkpoint(checkpoint)
+        model = model_of(checkpoint)
         values = inspect(checkpoint, model)
         print("\n".join(describe(values)))
         if self.tree:

@@ -61,7 +61,7 @@ class OccupancyUpdater:
         self.model, self.sampling = model, sampling
         seen, steps = self.seen[above], self.steps[above]
         self.seen, self.steps, self.density = self.seen[kept], self.steps[kept], self.density[kept]
-        self.seen[new], self.steps[new], self.density[new] = seen, steps, inherited
+        self.seen[new], self.steps[new], self.density[new] = seen, steps, inherited.to(self.device)
         self._next = 0
         self.allowed = None if allowed is None else allowed.to(self.device)
         if self.allowed is not None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ..models.infnerf import InfNeRF
+from ..models.backends import Model
 from ..renderer.colormaps import level_color
 from ..renderer.resolve import format_length
 from .drawing import BACKDROP, LINE, MUTED, TEXT, Rgb, fitted, write
@@ -23,7 +23,7 @@ _LEAST_EDGE = 5.0  # px: smaller nodes get no outline, which would be all that i
 _DARKER = 0.55  # an outline's colour over its node's
 
 
-def octree_picture(model: InfNeRF, title: str) -> NDArray[np.uint8]:
+def octree_picture(model: Model, title: str) -> NDArray[np.uint8]:
     """The plan, a legend and an elevation, [H, W, 3] sRGB. Where nodes lie over one another the deepest level shows.
 
     An up that is no world axis shows cubes as hexagons, as they are from there.
@@ -95,7 +95,7 @@ def cube_outline(right: NDArray[np.float64], upwards: NDArray[np.float64]) -> ND
 
 
 def _view(
-    model: InfNeRF, right: NDArray[np.float64], upwards: NDArray[np.float64], longest: int
+    model: Model, right: NDArray[np.float64], upwards: NDArray[np.float64], longest: int
 ) -> tuple[Image.Image, float]:
     """The tree on the plane of two world directions, `longest` pixels in its longer edge, and pixels per world unit."""
     octree = model.octree
@@ -130,7 +130,7 @@ def _outline(level: int) -> Rgb:
     return red, green, blue
 
 
-def _legend(draw: ImageDraw.ImageDraw, at: tuple[int, int], model: InfNeRF) -> None:
+def _legend(draw: ImageDraw.ImageDraw, at: tuple[int, int], model: Model) -> None:
     """A line a level: colour, number, GSD, nodes and their share."""
     x, y = at
     columns = (x + 78, x + 210, x + 300, x + SIDE)  # right ends

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from ..models.backends import Model
 from ..models.checkpoint import Checkpoint
-from ..models.infnerf import InfNeRF
 from ..models.octree import Octree
+from ..models.pyramid import Pyramid
 from ..renderer.resolve import format_length
 
 _SIDES = "xyz"
 CAPACITIES = (("level_table_sizes", "table_size"), ("level_hidden_dims", "hidden_dim"))  # per level, or else for all
 
 
-def inspect(checkpoint: Checkpoint, model: InfNeRF) -> dict[str, Any]:
+def inspect(checkpoint: Checkpoint, model: Model) -> dict[str, Any]:
     """The numbers of `infnerf info --json`: plain data. `bytes` counts nodes' rows, not the scene beside them."""
-    octree, config, scene = model.octree, model.config, model.scene
+    octree, config, scene = model.octree, checkpoint.config, model.scene
     leaves = np.bincount(octree.level.numpy()[(octree.children < 0).all(1).numpy()], minlength=octree.depth + 1)
     levels = [
         {
             "level": level,
             "nodes": count,
             "leaves": int(leaves[level]),
-            "size": octree.root_size / 2**level,
+            "size": float(octree.size(torch.tensor(level))),
             "gsd": float(model.gsd(level)),
             "parameters": count * node_parameters,
             "node_bytes": node_bytes,
@@ -54,16 +57,36 @@ def inspect(checkpoint: Checkpoint, model: InfNeRF) -> dict[str, Any]:
     }
 
 
+def _grids(config: dict[str, Any]) -> str:
+    sizes, widths = (config.get(own) or [config[one]] for own, one in CAPACITIES)
+    grids = f"{config['n_grid_levels']} grids of {_listed(sizes)} x {config['features_per_level']}"
+    return f"{grids}, finest {config['resolution']}, MLPs {_listed(widths)} wide"
+
+
+def _network(config: dict[str, Any]) -> str:
+    waves = f"waves 2**{config['min_deg']} to 2**{config['max_deg'] - 1}"
+    looks = f"{config['num_levels']} x {config['num_samples']} samples on {config['ray_shape']}s"
+    return f"{config['net_depth']} layers of {config['net_width']}, {waves}, {looks}"
+
+
+def _heads(config: dict[str, Any]) -> str:
+    sizes = f"{config['base_resolution']} to {config['max_resolution']}"
+    grids = f"up to {config['n_grid_levels']} {'shared ' * config['share_grid']}grids of {config['hash_table_size']}"
+    mlps = f"MLPs {config['density_hidden_dim']} and {config['hidden_dim']} wide"
+    return f"{grids} x {config['features_per_level']}, {sizes} cells, {mlps}, {config['interpolation']} interpolated"
+
+
+#: By backend: what a node can hold, of its config, in words.
+CAPACITY: dict[str, Callable[[dict[str, Any]], str]] = {"infnerf": _grids, "pynerf": _heads, "mipnerf": _network}
+
+
 def describe(values: dict[str, Any]) -> list[str]:
     """What `infnerf info` prints of `inspect`: file, scene, sizes, and a line a level."""
     config, unit = values["config"], values["unit"]
     low, high = values["aabb"]
     extent = " x ".join(f"{h - m:.4g}" for m, h in zip(low, high, strict=True))
     up = " ".join(f"{x:.3g}" for x in values["up"])
-    sizes, widths = (config.get(own) or [config[one]] for own, one in CAPACITIES)
-    grids = f"{config['n_grid_levels']} grids of {_listed(sizes)} x {config['features_per_level']}"
     node_bytes = _listed([row["node_bytes"] for row in values["levels"]])
-    mlps = f"MLPs {_listed(widths)} wide"
     finest, coarsest = (format_length(gsd, unit) for gsd in values["gsd_range"])
     lines = [
         f"file        {values['file']}",
@@ -71,7 +94,7 @@ def describe(values: dict[str, Any]) -> list[str]:
         f"scene       {extent} {unit}, up {up}, {values['color_space']} colour, {values['cameras']} cameras",
         f"octree      {values['nodes']} nodes, levels 0 to {values['depth']}, root {values['root_size']:.4g} {unit}",
         f"gsd         {coarsest} down to {finest} a pixel",
-        f"node        {grids}, finest {config['resolution']}, {mlps}, {node_bytes} bytes",
+        f"node        {CAPACITY[values['backend']](config)}, {node_bytes} bytes",
         f"parameters  {values['parameters']}",
         f"bytes       {values['bytes']}",
         "",
@@ -112,6 +135,8 @@ def tree_lines(octree: Octree, max_lines: int) -> list[str]:
             return f"node {node}"
         return f"node {node}, {below[node]} below down to level {deepest[node]}"
 
+    if isinstance(octree, Pyramid):  # nothing hangs from anything
+        return [f"level {level}, the whole cube" for level in range(octree.n_nodes)]
     lines = [f"root, {label(0)}"]
     stack = [(0, "")]  # a node whose children come next, and what stands left of them
     while stack:

@@ -132,7 +132,7 @@ def leave(trainer: BaseTrainer[Any], out: Path, error: LostRank) -> NoReturn:
 
 def _held_out(data: Path, trainer: BaseTrainer[Any], say: Callable[[str], None]) -> list[View]:
     try:
-        return held_out(data, trainer.model.scene, trainer.config.downscale)
+        return held_out(data, trainer.model.scene, trainer.config.downscale, trainer.validation_pixels)
     except DatasetError as error:
         say(f"no validation, the best checkpoint is told by training PSNR: {error}")
         return []

@@ -37,8 +37,9 @@ class Score:
     pictures: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # name -> [H, W, 3] sRGB
 
 
-def held_out(data: Path, scene: dict[str, Any], downscale: int) -> list[View]:
-    """Views that training never sees, spread over the validation split (or the test split where there is none).
+def held_out(data: Path, scene: dict[str, Any], downscale: int, pixels: int | None = None) -> list[View]:
+    """Views that training never sees, spread over the validation split (or the test split where there is none), of
+    about `pixels` together at most.
 
     Raises `DatasetError` with the reason if there are none.
     """
@@ -46,17 +47,18 @@ def held_out(data: Path, scene: dict[str, Any], downscale: int) -> list[View]:
         raise DatasetError("validation needs scikit-image (pip install 'infnerf-view[train]')")
     dataset, _ = open_split(data, "val", scene)
     chosen = sorted({round(i) for i in np.linspace(0, len(dataset) - 1, VIEWS).tolist()})
-    views = [_view(dataset, i, downscale, scene["color_space"]) for i in chosen]
+    side = SIDE if pixels is None else min(SIDE, round((pixels / len(chosen)) ** 0.5))
+    views = [_view(dataset, i, downscale, scene["color_space"], side) for i in chosen]
     views = [view for view in views if pinhole_truth(view.images[0], view.cameras[0], view.counts[0])[1].any()]
     if not views:
         raise DatasetError(f"{data}: expected held-out views with pixels to measure, found all of them masked")
     return views
 
 
-def _view(dataset: Dataset, index: int, downscale: int, color_space: str) -> View:
-    """One view, shrunk by the smallest multiple of `downscale` that brings it within SIDE and leaves it a pixel."""
+def _view(dataset: Dataset, index: int, downscale: int, color_space: str, side: int) -> View:
+    """One view, shrunk by the smallest multiple of `downscale` that brings it within `side` and leaves it a pixel."""
     sides = dataset.cameras[index].width, dataset.cameras[index].height
-    times = min(-(-max(sides) // (SIDE * downscale)), max(min(sides) // downscale, 1))
+    times = min(-(-max(sides) // (side * downscale)), max(min(sides) // downscale, 1))
     return next(views_of(dataset.select([index]), (1,), downscale * times, color_space))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import overlays, side_labels
+from .pane import Pane
 from .panels.widgets import count
 from .sides import LEFT, RIGHT
 from .state import PHOTO
@@ -55,20 +56,22 @@ def _sides(app: App) -> None:
     scale = app.window.imgui.get_io().display_framebuffer_scale[0]
     for side in (LEFT, RIGHT):
         pane = comparison.pane(side)
-        if pane.photograph is not None:
-            facts = f"photograph, {pane.photograph.camera.width} x {pane.photograph.camera.height}"
-        elif pane.figures is None:
-            facts = "..."
-        else:
-            f = pane.figures
-            used = f"{count(f.parameters)} parameters" if f.active is None else (
-                f"{count(f.active)} of {count(f.parameters)} parameters"
-            )  # fmt: skip
-            facts = f"{f.ms:.0f} ms at {f.width} x {f.height}, {used}"
-        hidden = comparison.mode == "flicker" and comparison.flicker_side != side
-        inner = comparison.mode == "side by side"
-        side_labels.label(areas.rect(side, scale), side, pane.name, facts, inner, 0.45 if hidden else 1.0)
+        facts = _facts(pane)
+        opacity = 0.45 if comparison.mode == "flicker" and comparison.flicker_side != side else 1.0
+        own_pane, top = comparison.mode == "side by side", app.layout.scene_rect[1]
+        side_labels.label(areas.rect(side, scale), top, side, pane.name, facts, own_pane, opacity)
     if comparison.mode == "wipe":
         state.divider = side_labels.divider(areas.rect(LEFT, scale), state.divider)
     elif comparison.mode == "side by side":
         side_labels.gap(app.layout.scene_rect)
+
+
+def _facts(pane: Pane) -> str:
+    """What a side's picture is or took, in words."""
+    if pane.photograph is not None:
+        return f"photograph, {pane.photograph.camera.width} x {pane.photograph.camera.height}"
+    figures = pane.figures
+    if figures is None:
+        return "..."
+    used = f"{count(figures.active)} of " if figures.active is not None else ""
+    return f"{figures.ms:.0f} ms at {figures.width} x {figures.height}, {used}{count(figures.parameters)} parameters"

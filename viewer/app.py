@@ -24,7 +24,7 @@ from .bindings import Keyboard
 from .camera_control import CameraControl
 from .comparison import Comparison
 from .follow import Follower
-from .inputs import read_inputs
+from .inputs import looked_at, read_inputs
 from .layout import Layout
 from .loaded import Loaded
 from .monitor import Monitor, picker
@@ -133,7 +133,10 @@ class App:
 
     def following(self) -> str:
         """What is followed, and how old it is, in words; empty when nothing is."""
-        return "" if self.follower is None else self.follower.words(self.scene)
+        if self.follower is None:
+            return ""
+        scenes = (loaded.scene for loaded in self.session.loaded if loaded.scene.path == self.follower.path)
+        return self.follower.words(next(scenes, None))
 
     def touch(self) -> None:
         """One more frame is to be drawn."""
@@ -266,9 +269,8 @@ class App:
         self.home = Rig.of(home_camera(scene.model.scene, scene.view, *self.scene_size), scene.up)
         self.fields["path"] = str(scene.path)
         if self.first_data is not None:
-            self.fields["data"] = str(self.first_data)
-            self.photographs.open(self.first_data, scene)
-            self.first_data = None
+            path, self.first_data = self.first_data, None
+            self.actions["open_data"](path)
         self.window.set_title(f"{scene.path.name} - {TITLE}")
 
     def _gui(self) -> None:
@@ -304,6 +306,8 @@ class App:
             self._drag_side = areas.side_at(io.mouse_pos.x * scale, self.comparison.lead)
         rect = areas.rect(self._drag_side, scale)
         inputs = read_inputs(io, rect, dt)
+        for loaded in self.session.loaded:
+            loaded.renderer.focus = looked_at(io, rect)
         if self.scene is not None:
             size = self.scene_size
             self.moving = control.update(state.camera, inputs, picker(self.picture.snapshot, size), size)

@@ -43,3 +43,10 @@ def hovers(io: Any, rect: Rect) -> bool:
     """Whether the cursor is over the scene and not over a panel."""
     x, y = io.mouse_pos.x - rect[0], io.mouse_pos.y - rect[1]
     return 0 <= x < rect[2] and 0 <= y < rect[3] and not io.want_capture_mouse
+
+
+def looked_at(io: Any, rect: Rect) -> tuple[float, float] | None:
+    """Where in the scene the cursor is, 0 to 1 from its upper left corner; None: it is elsewhere."""
+    if not hovers(io, rect):
+        return None
+    return (io.mouse_pos.x - rect[0]) / rect[2], (io.mouse_pos.y - rect[1]) / rect[3]

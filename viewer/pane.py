@@ -17,7 +17,7 @@ from .scene import LoadedScene
 class Figures:
     """What a picture cost."""
 
-    ms: float  # of the executor's work on the newest frame, waiting for its turn left out
+    ms: float  # of work on the newest frame, waiting for its turn left out
     width: int  # px of that frame
     height: int
     active: int | None  # parameters of the nodes that answered samples of it; None: not told
@@ -99,4 +99,4 @@ def figures(snapshot: Snapshot, scene: LoadedScene, before: Figures | None = Non
     if samples is not None and len(samples) == len(scene.levels):
         used = np.bincount(scene.levels[np.asarray(samples) > 0], minlength=len(scene.level_counts))
         active = scene.parameters_of(used.tolist())
-    return Figures(1000 * snapshot.stats.seconds, snapshot.width, snapshot.height, active, scene.n_parameters)
+    return Figures(snapshot.frame_ms, snapshot.width, snapshot.height, active, scene.n_parameters)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..models.camera import Camera
 from ..renderer.device_picture import allocate
 from ..renderer.frame import Executor, FrameBuffers, RenderRequest, RenderStats
+from ..renderer.pace import pace_of
 from .worker import step_back
 
 #: Opens a checkpoint for an executor's name. Raises `ValueError` or `RuntimeError` with one sentence.
@@ -26,7 +27,7 @@ class BackgroundExecutor:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._thread: int | None = None  # that has stepped back
-        self.name = executor.name
+        self.name, self.pace = executor.name, pace_of(executor)
 
     @classmethod
     def supports(cls, model: Any) -> str | None:
@@ -148,7 +149,6 @@ def open_checkpoint(path: Path, executor: str) -> LoadedScene:
     checkpoint = load_checkpoint(path)
     step = (checkpoint.training or {}).get("step")
     renderer = Renderer.from_checkpoint(checkpoint, executor)
-    step = (checkpoint.training or {}).get("step")
     scene = LoadedScene(
         path=Path(path),
         model=renderer.model,

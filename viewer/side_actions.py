@@ -58,5 +58,6 @@ def open_data(app: App, path: str | Path) -> None:
     if app.scene is None:
         app.notices.error("Open a checkpoint first: it says where its data set's photographs are.")
     else:
+        app.fields["data"] = str(path)
         app.photographs.open(path, app.scene)
     app.touch()

@@ -24,9 +24,11 @@ def decibels(value: float) -> str:
     return "infinite (equal pixels)" if math.isinf(value) else f"{value:.2f} dB"
 
 
-def label(rect: Rect, side: int, name: str, facts: str, from_the_left: bool, opacity: float) -> None:
-    """Two lines at the upper corner of a side: its name, and what its picture took. `from_the_left`: a pane of its own,
-    whose label begins at its left edge."""
+def label(rect: Rect, top: float, side: int, name: str, facts: str, from_the_left: bool, opacity: float) -> None:
+    """Two lines at the upper corner of a side, below `top`, the scene's: its name, and what its picture took.
+
+    `from_the_left`: a pane of its own, whose label begins at its left edge.
+    """
     from imgui_bundle import imgui
 
     s = unit()
@@ -38,7 +40,7 @@ def label(rect: Rect, side: int, name: str, facts: str, from_the_left: bool, opa
     x = rect[0] + MARGIN * s
     if side != LEFT and not from_the_left:
         x = rect[0] + rect[2] - MARGIN * s - width
-    y = rect[1] + (MARGIN + STATUS_ROOM) * s
+    y = top + (MARGIN + STATUS_ROOM) * s
     canvas = imgui.get_background_draw_list()
     backdrop = theme.u32(theme.BACKDROP, 0.7 * opacity)
     canvas.add_rect_filled((x, y), (x + width, y + 2 * line + 1.4 * pad), backdrop, 4 * s)

@@ -90,5 +90,6 @@ class Stage:
         view = View(self.camera(), state.lod_bias, state.min_level, state.max_level, state.step_scale, moving)
         if self.view is None or view.moving != self.view.moving or not view.shows_same(self.view):
             self.view = view
+        target_ms = state.target_frame_ms / max(len(self.session.shown), 1)  # together they hold it
         for loaded in self.session.shown:
-            loaded.render(self.view, state.target_frame_ms, state.max_frames, state.resolution)
+            loaded.render(self.view, target_ms, state.max_frames, state.resolution)
