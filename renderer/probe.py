@@ -97,37 +97,45 @@ class RayProbe:
             temporary.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
 
 
-@torch.no_grad()
-def probe(model: InfNeRF, request: RenderRequest, column: int, row: int) -> RayProbe:
-    """The ray of one pixel, as the executors render it for this request.
+class Prober:
+    """Traces rays of one model; keeps what all of them need."""
 
-    Raises `ValueError` for a pixel outside the image.
-    """
-    camera = request.camera
-    if not (0 <= column < camera.width and 0 <= row < camera.height):
-        size = f"{camera.width}x{camera.height}"
-        raise ValueError(f"the pixel must lie in the image of {size}, got ({column}, {row})")
-    executor = TorchExecutor(model)
-    x, y = torch.tensor([column]), torch.tensor([row])
-    counters = y * camera.width + x
-    directions, cones = executor.camera_rays(request, x, y, counters)
-    settings = MarchSettings(request.frame, request.lod_bias, request.min_level, request.max_level, request.step_scale)
-    origin = torch.from_numpy(camera.position.copy())[None]
-    origins = model.to_local(origin).to(executor.dtype)
-    packed = model.march(origins, directions, cones, counters, settings, executor.space)
-    sigma, rgb = model.field(packed.node, packed.local, directions.expand(len(packed), 3))
-    ray = torch.zeros(len(packed), dtype=torch.long)
-    weight, trans = render_weights(sigma, packed.dt, ray, 1, request.early_stop)
-    alpha = -torch.expm1(-sigma * packed.dt)
-    total = weight.sum()
-    color = torch.cat([(weight[:, None] * rgb).sum(0), total[None]])
-    samples = RaySamples(
-        packed.t.numpy(), packed.dt.numpy(), sigma.numpy(), rgb.numpy(), alpha.numpy(), trans.numpy(), weight.numpy(),
-        packed.node.numpy(), packed.level.numpy(), packed.wanted.numpy(), (cones * packed.t).numpy(),
-        model.gsd(packed.level).float().numpy(),
-    )  # fmt: skip
-    depth = float((weight * packed.t).sum() / total) if total > 1e-6 else 0.0
-    return RayProbe(
-        (column, row), camera, camera.position.copy(), directions[0].double().numpy(), color.numpy(), depth, samples,
-        model.scene["unit"],
-    )  # fmt: skip
+    def __init__(self, model: object) -> None:
+        """Raises `ValueError` for a model whose rays have no packed samples."""
+        if not isinstance(model, InfNeRF):
+            raise ValueError(f"rays are inspected in octrees only, this model is a {type(model).__name__}")
+        self.model = model
+        self._executor = TorchExecutor(model)
+
+    @torch.no_grad()
+    def probe(self, request: RenderRequest, column: int, row: int) -> RayProbe:
+        """The ray of one pixel, as the executors render it for this request.
+
+        Raises `ValueError` for a pixel outside the image.
+        """
+        camera, model, executor = request.camera, self.model, self._executor
+        if not (0 <= column < camera.width and 0 <= row < camera.height):
+            size = f"{camera.width}x{camera.height}"
+            raise ValueError(f"the pixel must lie in the image of {size}, got ({column}, {row})")
+        x, y = torch.tensor([column]), torch.tensor([row])
+        counters = y * camera.width + x
+        directions, cones = executor.camera_rays(request, x, y, counters)
+        settings = MarchSettings(
+            request.frame, request.lod_bias, request.min_level, request.max_level, request.step_scale
+        )
+        origins = model.to_local(torch.from_numpy(camera.position.copy())[None]).to(executor.dtype)
+        packed = model.march(origins, directions, cones, counters, settings, executor.space)
+        sigma, rgb = model.field(packed.node, packed.local, directions.expand(len(packed), 3))
+        ray = torch.zeros(len(packed), dtype=torch.long)
+        weight, trans = render_weights(sigma, packed.dt, ray, 1, request.early_stop)
+        total = weight.sum()
+        color = torch.cat([(weight[:, None] * rgb).sum(0), total[None]])
+        arrays = (
+            packed.t, packed.dt, sigma, rgb, -torch.expm1(-sigma * packed.dt), trans, weight, packed.node, packed.level,
+            packed.wanted, cones * packed.t, model.gsd(packed.level).float(),
+        )  # fmt: skip
+        depth = float((weight * packed.t).sum() / total) if total > 1e-6 else 0.0
+        return RayProbe(
+            (column, row), camera, camera.position.copy(), directions[0].double().numpy(), color.numpy(), depth,
+            RaySamples(*(array.numpy() for array in arrays)), model.scene["unit"],
+        )  # fmt: skip

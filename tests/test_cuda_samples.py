@@ -232,7 +232,7 @@ def test_adam_is_torchs(place: str) -> None:
             for parameter, gradient in zip(model.parameters(), gradients[step], strict=True):
                 parameter.grad = gradient.clone().to(parameter.device)
             assert model.tables.grad is not None
-            model.tables.grad[unused[:, None, :, None].expand_as(model.tables.grad)] = 0
+            model.tables.grad[unused[:, None, :, None].expand(model.tables.shape)] = 0
             adam.step(nodes, factor=0.3, tied=step == 1)
     for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
         torch.testing.assert_close(b.cpu(), a, rtol=1e-5, atol=1e-6)

@@ -10,7 +10,7 @@ import pytest
 from random_models import random_model, view_camera
 
 from infnerf.renderer.frame import FrameBuffers, RenderRequest
-from infnerf.renderer.probe import probe
+from infnerf.renderer.probe import Prober
 from infnerf.renderer.torch_executor import TorchExecutor
 
 
@@ -30,9 +30,9 @@ def test_the_ray_is_the_torch_executors(request_of: dict, background: bool) -> N
     request = RenderRequest(view_camera(24, 16), **request_of)
     out = FrameBuffers.allocate(24, 16)
     TorchExecutor(model).render(request, out)
-    seen = 0
+    seen, prober = 0, Prober(model)
     for column, row in [(3, 2), (12, 8), (20, 13), (0, 15), (23, 0), (11, 9)]:
-        ray = probe(model, request, column, row)
+        ray = prober.probe(request, column, row)
         used = ray.samples.trans > 0
         at = row, column
         np.testing.assert_allclose(ray.color, out.color[at], atol=1e-5)
@@ -51,7 +51,7 @@ def test_the_ray_is_the_torch_executors(request_of: dict, background: bool) -> N
 
 def test_what_is_told_of_a_ray_agrees_with_itself(tmp_path: Path) -> None:
     model = random_model(5)
-    ray = probe(model, RenderRequest(view_camera(24, 16)), 12, 8)
+    ray = Prober(model).probe(RenderRequest(view_camera(24, 16)), 12, 8)
     samples = ray.samples
     assert (np.diff(samples.t) > 0).all()
     np.testing.assert_allclose(samples.weight, samples.trans * samples.alpha, rtol=1e-5)
@@ -76,8 +76,10 @@ def test_a_ray_into_nothing_and_a_pixel_outside() -> None:
     away = view_camera(24, 16)
     turned = away.c2w.copy()
     turned[:3, :3] = turned[:3, :3] @ np.diag([1.0, -1, -1])
-    ray = probe(model, RenderRequest(away.moved(turned)), 5, 5)
+    ray = Prober(model).probe(RenderRequest(away.moved(turned)), 5, 5)
     assert (len(ray.samples), ray.depth, ray.position, ray.heaviest, ray.nodes()) == (0, 0.0, None, None, [])
     assert ray.to_dict()["position"] is None
     with pytest.raises(ValueError, match=r"must lie in the image of 24x16, got \(24, 0\)"):
-        probe(model, RenderRequest(away), 24, 0)
+        Prober(model).probe(RenderRequest(away), 24, 0)
+    with pytest.raises(ValueError, match="this model is a list"):
+        Prober([])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import overlays, side_labels
+from .inspector import mark_of
 from .pane import Pane
 from .panels.widgets import count
 from .sides import LEFT, RIGHT
@@ -28,6 +29,10 @@ def draw(app: App) -> None:
         overlays.status(rect, _status(app))
     if app.comparison.active:
         _sides(app)
+    if (mark := mark_of(app.inspector.ray, app.camera())) is not None:
+        scale = app.window.imgui.get_io().display_framebuffer_scale[0]
+        left = app.stage.areas.rect(app.comparison.lead, scale)
+        overlays.cross(left, (left[0] + mark[0] / scale, left[1] + mark[1] / scale))
     if state.legend and (legend := app.comparison.legend(state)) is not None:
         overlays.legend(rect, legend)
     if state.show_help:

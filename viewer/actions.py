@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,6 +54,9 @@ def make_actions(app: App) -> dict[str, Callable[..., None]]:
         "tint": lambda: _cycle(state, "tint", TINTS),
         "wires": lambda: _cycle(state, "wires", WIRES),
         "legend": lambda: _toggle(state, "legend"),
+        "inspect": lambda: _toggle(state, "inspect"),
+        "export_ray": lambda: app.inspector.export(Path.cwd()),
+        "forget_ray": lambda: app.inspector.forget(),
         "brighter": lambda: _step(state, "exposure", EXPOSURE_STEP),
         "darker": lambda: _step(state, "exposure", -EXPOSURE_STEP),
         "finer": lambda: _step(state, "lod_bias", BIAS_STEP),

@@ -25,6 +25,7 @@ from .camera_control import CameraControl
 from .comparison import Comparison
 from .follow import Follower
 from .inputs import looked_at, read_inputs
+from .inspector import Inspector, clicked
 from .layout import Layout
 from .loaded import Loaded
 from .monitor import Monitor, picker
@@ -80,6 +81,8 @@ class App:
         self.comparison = Comparison(lambda: first.pop() if first else open_paths())
         self.session = Session(opener, self.notices, window.wake, self._executor)
         self.photographs = Photographs(self.session.worker, self.notices)
+        self.inspector = Inspector(self.session.worker, self.notices)
+        self.session.handlers |= self.inspector.handlers
         self.stage = Stage(self.state, self.session, self.comparison, self.photographs)
         self.follower: Follower | None = None
         self.followed = ""  # as the panels last showed it
@@ -266,6 +269,7 @@ class App:
         """What belongs to the scene that leads: its home, its name, what was measured on it."""
         self._led, scene = loaded, loaded.scene
         self.monitor.forget()
+        self.inspector.forget()
         self.home = Rig.of(home_camera(scene.model.scene, scene.view, *self.scene_size), scene.up)
         self.fields["path"] = str(scene.path)
         if self.first_data is not None:
@@ -281,14 +285,14 @@ class App:
         # Tab belongs to the panels' switch; ImGui would move the focus between fields with it.
         imgui.internal.set_key_owner(imgui.Key.tab, imgui.get_id("tab"))
         self.layout.begin(tuple(self.panels), state.show_ui, self._scale)
-        self.stage.divide(self._scene_box())
+        self.stage.divide(self.layout.scene_box(io.display_framebuffer_scale))
         dt = min(io.delta_time, FRAME_S if self._rested else LONGEST_STEP_S)
         self._rested = False
         self.keyboard.update(io)
         self._navigate(dt)
         if state.show_ui:
             self._draw_panels()
-        self.stage.divide(self._scene_box())
+        self.stage.divide(self.layout.scene_box(io.display_framebuffer_scale))
         self._arrange()
         above.draw(self)
         self._apply()
@@ -312,6 +316,9 @@ class App:
             size = self.scene_size
             self.moving = control.update(state.camera, inputs, picker(self.picture.snapshot, size), size)
             state.speed = control.speed
+            pane = self.comparison.pane(self._drag_side) if self.comparison.active else self.comparison.front
+            if state.inspect:
+                self.inspector.follow(pane, looked_at(io, rect), clicked(self.window.imgui))
 
     def _draw_panels(self) -> None:
         imgui = self.window.imgui
@@ -320,6 +327,7 @@ class App:
             frozenset(int(slot) for slot in bookmarks(self)), self.session.loading, self.followed,
             self.picture.texture.path, tuple(loaded.scene for loaded in self.session.loaded),
             self.photographs.data, self.photographs.loading, self.stage.at_photograph, self.stage.score.value,
+            self.inspector,
         )  # fmt: skip
         for title, draw in self.panels.items():
             imgui.set_next_window_size((COLUMN, COLUMN), imgui.Cond_.first_use_ever.value)
@@ -351,13 +359,6 @@ class App:
             theme.apply(scale)
             self._scale = scale
 
-    def _scene_box(self) -> tuple[int, int, int, int]:
-        """What the panels leave free, px, y down."""
-        scale = self.window.imgui.get_io().display_framebuffer_scale
-        x, y, width, height = self.layout.scene_rect
-        size = max(round(width * scale[0]), 1), max(round(height * scale[1]), 1)
-        return round(x * scale[0]), round(y * scale[1]), *size
-
     def _draw_scene(self) -> None:
         from OpenGL import GL
 
@@ -379,10 +380,9 @@ class App:
     def _settings_writer(self) -> Callable[[], None]:
         """Writes the settings as they are now, in whatever thread it is called."""
         assert self.folder is not None
-        folder, layout = self.folder, self.window.imgui.save_ini_settings_to_memory()
-        bookmarks = {key: dict(slots) for key, slots in self.state.bookmarks.items()}
-        state = replace(self.state, bookmarks=bookmarks, executor=self.session.chosen)
-        return lambda: settings.save_settings(state, folder, layout)
+        layout = self.window.imgui.save_ini_settings_to_memory()
+        state = replace(self.state, executor=self.session.chosen)
+        return settings.writer(state, self.folder, layout)
 
     def close(self) -> None:
         """Saves the settings and gives threads and textures back."""

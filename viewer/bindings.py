@@ -87,6 +87,8 @@ BINDINGS: tuple[Binding, ...] = (
     Binding("wire_shallower", ("left_bracket",), "Octree one level shallower", "Octree"),
     Binding("finer", ("period",), "Level of detail finer", "Octree"),
     Binding("coarser", ("comma",), "Level of detail coarser", "Octree"),
+    Binding("inspect", ("i",), "Inspect the pixel under the cursor", "Octree"),
+    Binding("pin", ("click",), "Keep the ray of a pixel, while inspecting", "Octree", mouse=True),
     Binding("screenshot", ("f12", "p"), "Screenshot to a PNG", "Window"),
     Binding("toggle_ui", ("tab",), "Panels on and off", "Window"),
     Binding("fullscreen", ("f11",), "Full screen", "Window"),

@@ -47,6 +47,12 @@ class Layout:
             x, y, width, height = node.pos.x, node.pos.y, node.size.x, node.size.y
         self.scene_rect = (x, y, max(width, 1.0), max(height, 1.0))
 
+    def scene_box(self, scale: Any) -> tuple[int, int, int, int]:
+        """What the panels leave free, px, y down; `scale` [2] is of ImGui's units."""
+        x, y, width, height = self.scene_rect
+        size = max(round(width * scale[0]), 1), max(round(height * scale[1]), 1)
+        return round(x * scale[0]), round(y * scale[1]), *size
+
 
 def _build(dock: int, titles: tuple[str, ...], share: float) -> None:
     from imgui_bundle import imgui

@@ -103,6 +103,19 @@ def _bar(canvas: Any, x: float, y: float, content: Legend) -> None:
             taken.append((left, left + size))
 
 
+def cross(rect: Rect, at: tuple[float, float]) -> None:
+    """A mark at a point of the scene, if it is within `rect`."""
+    from imgui_bundle import imgui
+
+    x, y = at
+    if not (rect[0] <= x < rect[0] + rect[2] and rect[1] <= y < rect[1] + rect[3]):
+        return
+    s, canvas = unit(), imgui.get_background_draw_list()
+    for color, width in ((theme.u32(theme.BACKDROP, 0.9), 3.5 * s), (theme.u32(theme.ACCENT), 1.5 * s)):
+        for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+            canvas.add_line((x + 4 * s * dx, y + 4 * s * dy), (x + 11 * s * dx, y + 11 * s * dy), color, width)
+
+
 def notices(rect: Rect, messages: Notices) -> None:
     """Messages at the scene's bottom right, the newest lowest."""
     from imgui_bundle import imgui

@@ -9,6 +9,8 @@ import contextlib
 import json
 import os
 import secrets
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from .state import PERSISTENT, ViewerState, checked
@@ -60,6 +62,12 @@ def load_layout(folder: Path) -> tuple[str, list[str]]:
     if text and ("[Docking][Data]" not in text or "\0" in text or len(text) > 1 << 20):
         return "", [f"The panel layout {LAYOUT} was damaged and was reset."]
     return text, []
+
+
+def writer(state: ViewerState, folder: Path, layout: str) -> Callable[[], None]:
+    """Saves the settings as they are now, in whatever thread it is called."""
+    state = replace(state, bookmarks={key: dict(slots) for key, slots in state.bookmarks.items()})
+    return lambda: save_settings(state, folder, layout)
 
 
 def save_settings(state: ViewerState, folder: Path, layout: str | None = None) -> None:

@@ -66,6 +66,7 @@ class ViewerState:
     flicker_hz: float = _ranged(1.0, 0.2, 5.0)  # changes per second
     difference_limit: float = _ranged(64.0, 4.0, 255.0)  # display value of 255 at the end of the colours
     photo: int = 0  # of the data set's images, the one that is a side
+    inspect: bool = False  # figures under the cursor; a click keeps a pixel's ray
     # window
     show_ui: bool = True
     show_help: bool = False

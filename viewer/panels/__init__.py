@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...renderer.interop import PathStatus
+from ..inspector import Inspector
 from ..monitor import Monitor
 from ..photographs import PhotoSet
 from ..scene import LoadedScene
@@ -33,10 +34,11 @@ class Context:
     data_loading: str = ""  # name of the data set being opened
     at_photograph: bool = False  # the photograph is a side, and seen from its camera
     score: float | None = None  # PSNR of the two sides, dB
+    inspector: Inspector | None = None
 
 
 def all_panels() -> dict[str, Callable[[Context], None]]:
     """Title -> panel, in the order of the tabs."""
-    from . import camera, compare, lod, render, scene, statistics
+    from . import camera, compare, inspector, lod, render, scene, statistics
 
-    return {module.TITLE: module.draw for module in (render, lod, compare, camera, scene, statistics)}
+    return {module.TITLE: module.draw for module in (render, lod, inspector, compare, camera, scene, statistics)}
