@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..models.camera import Camera
 from ..models.infnerf import InfNeRF
 from ..models.marching import MarchSettings
+from ..models.pynerf import PyNeRF
 from ..models.volume import render_weights
 from .cliutil import CAMERA_KEYS, whole_file
 from .frame import RenderRequest
@@ -32,10 +33,10 @@ class RaySamples:
     trans: NDArray[np.float32]  # [n] transmittance on arrival; 0: behind the early stop
     weight: NDArray[np.float32]  # [n] trans * alpha
     node: NDArray[np.int64]  # [n]
-    level: NDArray[np.int64]  # [n] of the node
-    wanted: NDArray[np.int64]  # [n] level asked for; above `level`: clamped
-    footprint: NDArray[np.float32]  # [n] radius of the pixel's cone there, world units
-    gsd: NDArray[np.float32]  # [n] of the node, world units
+    level: NDArray[Any]  # [n] of the node; of a PyNeRF between two, float32
+    wanted: NDArray[Any]  # [n] level asked for; above `level`: clamped
+    footprint: NDArray[np.float32]  # [n] radius of the pixel's cone there, world units; of a PyNeRF its width
+    gsd: NDArray[np.float32]  # [n] of that level, world units
 
     def __len__(self) -> int:
         return len(self.t)
@@ -102,8 +103,8 @@ class Prober:
 
     def __init__(self, model: object) -> None:
         """Raises `ValueError` for a model whose rays have no packed samples."""
-        if not isinstance(model, InfNeRF):
-            raise ValueError(f"rays are inspected in octrees only, this model is a {type(model).__name__}")
+        if not isinstance(model, (InfNeRF, PyNeRF)):
+            raise ValueError(f"rays are inspected in octrees and pyramids only, this model is a {type(model).__name__}")
         self.model = model
         self._executor = TorchExecutor(model)
 
@@ -125,14 +126,14 @@ class Prober:
         )
         origins = model.to_local(torch.from_numpy(camera.position.copy())[None]).to(executor.dtype)
         packed = model.march(origins, directions, cones, counters, settings, executor.space)
-        sigma, rgb = model.field(packed.node, packed.local, directions.expand(len(packed), 3))
+        sigma, rgb = model.answer(packed, directions.expand(len(packed), 3))
         ray = torch.zeros(len(packed), dtype=torch.long)
         weight, trans = render_weights(sigma, packed.dt, ray, 1, request.early_stop)
         total = weight.sum()
         color = torch.cat([(weight[:, None] * rgb).sum(0), total[None]])
         arrays = (
             packed.t, packed.dt, sigma, rgb, -torch.expm1(-sigma * packed.dt), trans, weight, packed.node, packed.level,
-            packed.wanted, cones * packed.t, model.gsd(packed.level).float(),
+            packed.wanted, model.footprint(cones * packed.t), model.gsd(packed.level).float(),
         )  # fmt: skip
         depth = float((weight * packed.t).sum() / total) if total > 1e-6 else 0.0
         return RayProbe(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from random_models import random_model, view_camera
+from random_pyramids import random_pyramid
 
 from infnerf.renderer.frame import FrameBuffers, RenderRequest
 from infnerf.renderer.probe import Prober
@@ -25,9 +26,10 @@ from infnerf.renderer.torch_executor import TorchExecutor
     ids=["plain", "jittered", "coarse", "stopped early"],
 )
 @pytest.mark.parametrize("background", [False, True])
-def test_the_ray_is_the_torch_executors(request_of: dict, background: bool) -> None:
-    model = random_model(5, background=background)
-    request = RenderRequest(view_camera(24, 16), **request_of)
+@pytest.mark.parametrize("pyramid", [False, True])
+def test_the_ray_is_the_torch_executors(request_of: dict, background: bool, pyramid: bool) -> None:
+    model = (random_pyramid if pyramid else random_model)(5, background=background)
+    request = RenderRequest(view_camera(24, 16, distance=6.0 if pyramid else 9.0), **request_of)
     out = FrameBuffers.allocate(24, 16)
     TorchExecutor(model).render(request, out)
     seen, prober = 0, Prober(model)
