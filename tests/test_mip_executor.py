@@ -11,13 +11,15 @@ import torch
 from mip_reference import Shape, public_state, render_ray
 from test_mipnerf import TINY, camera_at, convert, published_rays
 
+from infnerf.models.checkpoint import save_checkpoint
 from infnerf.models.infnerf import InfNeRF
 from infnerf.models.mipnerf import MipNeRF
 from infnerf.models.mipnerf_config import MipNeRFConfig
 from infnerf.renderer.executors import ExecutorUnavailable, make_executor
 from infnerf.renderer.frame import FrameBuffers, RenderRequest, RenderStats
 from infnerf.renderer.mip_executor import LEAST_SCALE, MipExecutor
-from infnerf.renderer.pace import FIRST_SCALE, MIN_SCALE
+from infnerf.renderer.pace import FIRST_SCALE, MIN_SCALE, pace_of
+from infnerf.viewer.scene import open_checkpoint
 
 
 def rendered(executor: MipExecutor, request: RenderRequest) -> tuple[FrameBuffers, RenderStats]:
@@ -121,3 +123,10 @@ def test_who_renders_it() -> None:
         with pytest.raises(ExecutorUnavailable, match=f"the {name} executor renders InfNeRF models, not MipNeRF"):
             make_executor(name, model)
     assert MipExecutor.supports(InfNeRF.load) is not None
+
+
+def test_behind_the_window_it_keeps_its_pace(tmp_path: Path) -> None:
+    save_checkpoint(MipNeRF(TINY).checkpoint(), tmp_path / "m.pth")
+    scene = open_checkpoint(tmp_path / "m.pth", "auto")
+    assert pace_of(scene.executor) == MipExecutor(MipNeRF(TINY)).pace
+    assert (scene.backend, scene.n_parameters) == ("mipnerf", TINY.n_parameters)

@@ -149,7 +149,6 @@ def open_checkpoint(path: Path, executor: str) -> LoadedScene:
     checkpoint = load_checkpoint(path)
     step = (checkpoint.training or {}).get("step")
     renderer = Renderer.from_checkpoint(checkpoint, executor)
-    step = (checkpoint.training or {}).get("step")
     scene = LoadedScene(
         path=Path(path),
         model=renderer.model,
