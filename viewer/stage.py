@@ -76,6 +76,8 @@ class Stage:
         state, loaded, photographs = self.state, self.session.loaded, self.photographs
         if photographs.data is not self._data:  # its images have other numbers
             self._data, self.snapped, state.photo = photographs.data, None, 0
+            if photographs.data is not None and len(loaded) == 1:  # what else could be compared
+                sides.choose(state, 1 - sides.leading(state), PHOTO)
         sides.settle(state, len(loaded), photographs.data is not None)
         at_photograph = self.at_photograph
         width, height = (max(round(edge * state.resolution), 1) for edge in self.areas.size)
