@@ -17,7 +17,7 @@ template <class P> DEVICE typename P::F background_edge(const Ray<P> &ray, int j
 
 // Background step j of the rays in `need`: where it has a length and meets an occupied cell, the sample goes to `out` and its
 // rays are returned.
-template <class P>
+template <class P, class K = OctreeModel>
 DEVICE typename P::M background_sample(const Scene &scene, const Ray<P> &ray, typename P::M need, int j, Sample<P> &out) {
     typedef typename P::F F;
     typedef typename P::M M;
@@ -33,9 +33,9 @@ DEVICE typename P::M background_sample(const Scene &scene, const Ray<P> &ray, ty
     out.x = x * scale + 0.5f;
     out.y = y * scale + 0.5f;
     out.z = z * scale + 0.5f;
-    out.node = out.level = out.wanted = all_i<P>(0);
+    K::template answer_around<P>(scene, ray, out);
     const M long_enough = s1 > s0;
-    return need & long_enough & cell_at<P>(scene, out.node, out.x, out.y, out.z).occupied;
+    return need & long_enough & cell_at<P>(scene, all_i<P>(0), out.x, out.y, out.z).occupied;
 }
 
 }  // namespace infnerf

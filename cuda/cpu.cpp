@@ -20,8 +20,20 @@ EXPORT int kernel_struct_size(int which) {
     return which >= 0 && which < 10 ? sizes[which] : -1;
 }
 
+// Calls `function` for the kind of model that a scene is.
+#define FOR_MODEL(SCENE, CALL) \
+    do { \
+        if ((SCENE).heads) { \
+            typedef PyramidModel K; \
+            CALL; \
+        } else { \
+            typedef OctreeModel K; \
+            CALL; \
+        } \
+    } while (0)
+
 // A packet covers a compact tile, so that its rays stay in the same nodes.
-template <class P>
+template <class P, class K>
 static void render_packets(const Scene &scene, const View &view, const Buffers &out, const int *region, const volatile int *stop) {
     const int tile_w = P::W >= 8 ? 4 : (P::W == 4 ? 2 : 1), tile_h = P::W / tile_w;
     for (int y = region[1]; y < region[3]; y += tile_h) {
@@ -32,7 +44,7 @@ static void render_packets(const Scene &scene, const View &view, const Buffers &
             const typename P::M inside = (column < region[2]) & (row < region[3]);
             Pixel<P> pixel;
             Ray<P> ray;
-            trace_packet<P, HalfTable>(scene, view, column, row, inside, pixel, ray, out.node_samples);
+            trace_packet<P, HalfTable, K>(scene, view, column, row, inside, pixel, ray, out.node_samples);
             for (int l = 0; l < P::W; l++)
                 if (lane(inside, l)) write_pixel<P>(pixel, out, l, lane(row, l) * view.width + lane(column, l));
         }
@@ -43,9 +55,9 @@ static void render_packets(const Scene &scene, const View &view, const Buffers &
 EXPORT void render_region(const Scene *scene, const View *view, const Buffers *out, const int *region, int plain,
                           const volatile int *stop) {
     if (plain)
-        render_packets<One>(*scene, *view, *out, region, stop);
+        FOR_MODEL(*scene, (render_packets<One, K>(*scene, *view, *out, region, stop)));
     else
-        render_packets<Many>(*scene, *view, *out, region, stop);
+        FOR_MODEL(*scene, (render_packets<Many, K>(*scene, *view, *out, region, stop)));
 }
 
 template <class P> static void normal_rows(const View &view, const Buffers &out, const int *region, int first, int last) {
@@ -72,9 +84,9 @@ EXPORT void march_rays(const Scene *scene, const Rays *rays, int first, int last
     part.n = last;
     for (int i = first; i < last; i += width) {
         if (plain)
-            march_packet<One>(*scene, part, i, limit, counts, starts, out);
+            FOR_MODEL(*scene, (march_packet<One, K>(*scene, part, i, limit, counts, starts, out)));
         else
-            march_packet<Many>(*scene, part, i, limit, counts, starts, out);
+            FOR_MODEL(*scene, (march_packet<Many, K>(*scene, part, i, limit, counts, starts, out)));
     }
 }
 
@@ -88,20 +100,20 @@ EXPORT void bucket_by_node(const int *node, int n, int n_nodes, int *starts, int
     starts[0] = 0;
 }
 
-template <class P> static void forward_nodes(const Scene &scene, const FieldSamples &s, const int *nodes, int n, int half) {
+template <class P, class K> static void forward_nodes(const Scene &scene, const FieldSamples &s, const int *nodes, int n, int half) {
     for (int i = 0; i < n; i++) {
         if (half)
-            field_forward_node<P, HalfTable>(scene, s, nodes[i]);
+            field_forward_node<P, HalfTable, K>(scene, s, nodes[i]);
         else
-            field_forward_node<P, FloatTable>(scene, s, nodes[i]);
+            field_forward_node<P, FloatTable, K>(scene, s, nodes[i]);
     }
 }
 
 EXPORT void field_forward(const Scene *scene, const FieldSamples *s, const int *nodes, int n, int half, int plain) {
     if (plain)
-        forward_nodes<One>(*scene, *s, nodes, n, half);
+        FOR_MODEL(*scene, (forward_nodes<One, K>(*scene, *s, nodes, n, half)));
     else
-        forward_nodes<Many>(*scene, *s, nodes, n, half);
+        FOR_MODEL(*scene, (forward_nodes<Many, K>(*scene, *s, nodes, n, half)));
 }
 
 template <class P> static void backward_nodes(const Scene &scene, const FieldSamples &s, const int *nodes, int n) {
@@ -118,6 +130,25 @@ EXPORT void field_backward(const Scene *scene, const FieldSamples *s, const int 
         backward_nodes<One>(*scene, *s, nodes, n);
     else
         backward_nodes<Many>(*scene, *s, nodes, n);
+}
+
+// features [n, grids * features] of samples first .. last - 1 in one of a pyramid's heads; tables are float
+EXPORT void encode_head_forward(const Scene *scene, int head, const float *local, int first, int last, float *features, int plain) {
+    for (int i = first; i < last; i += plain ? 1 : Many::W) {
+        if (plain)
+            encode_packet<One>(*scene, head, local, i, last, features);
+        else
+            encode_packet<Many>(*scene, head, local, i, last, features);
+    }
+}
+
+// d_tables += what n samples say of one of a head's grids
+EXPORT void encode_head_backward(const Scene *scene, int head, int grid, const float *local, const float *d_features, int n,
+                                 float *d_tables, int plain) {
+    if (plain)
+        encode_grid_backward<One>(*scene, head, grid, local, d_features, n, d_tables);
+    else
+        encode_grid_backward<Many>(*scene, head, grid, local, d_features, n, d_tables);
 }
 
 EXPORT void composite_forward(const Segments *s, int first, int last, float *rgba) {

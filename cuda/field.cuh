@@ -29,9 +29,16 @@ template <class P> struct Activations {
 };
 
 // Zeros, the mean of all images' (training/appearance.py).
-template <class P> DEVICE void no_appearance(const Scene &scene, Activations<P> &a) {
+template <class P, class A> DEVICE void no_appearance(const Scene &scene, A &a) {
     const int last = color_inputs(scene);
     for (int i = last - scene.appearance; i < last; i++) a.color_in[i] = all_f<P>(0.0f);
+}
+
+// What of the colour MLP's inputs follows from a ray alone.
+template <class P, class A>
+DEVICE void look_along(const Scene &scene, typename P::F dx, typename P::F dy, typename P::F dz, A &a) {
+    spherical_harmonics<P>(scene.sh_degree, dx, dy, dz, a.color_in + scene.geo);
+    no_appearance<P>(scene, a);
 }
 
 template <class Table> DEVICE const void *table_row(const Scene &scene, int node) {

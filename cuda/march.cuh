@@ -59,8 +59,11 @@ template <class P> DEVICE typename P::F step_index(const Ray<P> &ray, typename P
     return k;
 }
 
+// Where a march meets the model: K is OctreeModel (octree_model.cuh) or PyramidModel (pyramid.cuh). Their samples differ in what
+// answers, in `level` and `wanted` (for a pyramid the bits of floats, which compare like the floats), and in how far to skip.
+
 // Fills what follows from ox, oy, oz, dx, dy, dz, cone, pixel, frame. Returns the rays that meet the box.
-template <class P>
+template <class P, class K = OctreeModel>
 DEVICE typename P::M prepare_ray(const Scene &scene, Ray<P> &ray, float step_scale, int min_level, int max_level) {
     typedef typename P::F F;
     typedef typename P::M M;
@@ -81,8 +84,8 @@ DEVICE typename P::M prepare_ray(const Scene &scene, Ray<P> &ray, float step_sca
     const M meets = ray.near < ray.far;
     const int deepest = scene.depth < max_level ? scene.depth : max_level;
     ray.min_level = min_level, ray.max_level = max_level;
-    ray.dt_min = step_scale * gsd_at(scene, deepest);
-    ray.dt_max = step_scale * gsd_at(scene, min_level < deepest ? min_level : deepest);
+    ray.dt_min = step_scale * K::gsd_of_level(scene, deepest);
+    ray.dt_max = step_scale * K::gsd_of_level(scene, min_level < deepest ? min_level : deepest);
     ray.growth = ray.cone * (step_scale * 1.41421356237f);
     ray.log_growth = log2_1p<P>(smaller<F>(ray.growth, all_f<P>(1.0f)));
     ray.k1 = 1.0f / ray.growth;
@@ -135,13 +138,13 @@ template <class P> DEVICE typename P::F grid_size(const Scene &scene, typename P
 }
 
 // t at which the ray leaves the cell that it is in at t.
-template <class P>
+template <class P, class K = OctreeModel>
 DEVICE typename P::F leaves_at(const Scene &scene, const Ray<P> &ray, const Found<P> &at, const Cell<P> &cell, typename P::F t) {
     typedef typename P::F F;
     typedef typename P::I I;
     const float res = (float)scene.occupancy_resolution;
     const I zero = all_i<P>(0), one = all_i<P>(1);
-    const F size = grid_size<P>(scene, at.level) * (1.0f / res);  // cell's edge, root-local
+    const F size = K::template span_of_grid<P>(scene, at.level) * (1.0f / res);  // cell's edge, root-local
     const F ex = (to_float(cell.x + select(ray.lx < 0.0f, zero, one)) - at.x * res) * ray.ix;
     const F ey = (to_float(cell.y + select(ray.ly < 0.0f, zero, one)) - at.y * res) * ray.iy;
     const F ez = (to_float(cell.z + select(ray.lz < 0.0f, zero, one)) - at.z * res) * ray.iz;
@@ -157,36 +160,32 @@ DEVICE typename P::F coarsens_at(const Scene &scene, const Ray<P> &ray, typename
 
 // One look at step k of the rays in `need`: where it lies in occupied space the sample goes to `out` and its rays are returned;
 // the others skip ahead. k: the next step to look at. Rays that end leave `need` and `alive`.
-template <class P>
+template <class P, class K = OctreeModel>
 DEVICE typename P::M advance(const Scene &scene, const Ray<P> &ray, typename P::M &need, typename P::M &alive,
                              typename P::I &k, Sample<P> &out) {
     typedef typename P::F F;
     typedef typename P::I I;
     typedef typename P::M M;
-    const bool jitter = ray.frame > 0;
     const F k0 = to_float(k) + ray.offset;
     const F ta = step_position<P>(ray, k0), tb = step_position<P>(ray, k0 + 1.0f), t = 0.5f * (ta + tb);
     const M ended = need & (t >= ray.far);
     alive = alive & invert(ended);
     need = need & invert(ended);
     if (!any(need)) return need;
-    const F base = scene.root_gsd / (ray.cone * t);
     const F x = ray.ox + ray.lx * t, y = ray.oy + ray.ly * t, z = ray.oz + ray.lz * t;
-    F blur = all_f<P>(1.0f);
-    if (jitter) blur = exp2_of<P>(0.5f - random_of<P>(ray.pixel, to_unsigned(k), ray.frame));
-    const I wanted = clamp_level<P>(ray, floor_log2<P>(base * blur));
-    const Found<P> at = find_node<P>(scene, x, y, z, wanted);
-    const Cell<P> cell = cell_at<P>(scene, at.node, at.x, at.y, at.z);
+    I wanted;
+    const Found<P> at = K::template find<P>(scene, ray, t, k, x, y, z, wanted);
+    const Cell<P> cell = cell_at<P>(scene, K::template occupancy_row<P>(at.node), at.x, at.y, at.z);
     const M hit = need & cell.occupied & (t >= ray.near);
     if (any(hit)) {
         const F dt = larger<F>(smaller<F>(ray.growth * t, all_f<P>(ray.dt_max)), all_f<P>(ray.dt_min));
-        const float longest = ray.dt_min / gsd_at(scene, scene.depth < ray.max_level ? scene.depth : ray.max_level);
-        I stride = floor_log2<P>(gsd_at<P>(scene, at.level) * longest / dt);
+        const float longest = ray.dt_min / K::gsd_of_level(scene, scene.depth < ray.max_level ? scene.depth : ray.max_level);
+        I stride = floor_log2<P>(K::template finest_gsd<P>(scene, at.level) * longest / dt);
         stride = larger<I>(smaller<I>(stride, all_i<P>(MAX_STRIDE_LOG2)), all_i<P>(0));
         const I merged = all_i<P>(1) << stride, aligned = k & -k;
         const I steps = select((aligned == 0) | (aligned > merged), merged, aligned);
         const F te = select(steps > 1, step_position<P>(ray, k0 + to_float(steps)), tb);
-        const F middle = 0.5f * (ta + te), shift = (middle - t) / grid_size<P>(scene, at.level);
+        const F middle = 0.5f * (ta + te), shift = (middle - t) / K::template span_of_grid<P>(scene, at.level);
         const F zero = all_f<P>(0.0f), one = all_f<P>(1.0f);
         out.t = select(hit, middle, out.t);
         out.dt = select(hit, te - ta, out.dt);
@@ -199,16 +198,7 @@ DEVICE typename P::M advance(const Scene &scene, const Ray<P> &ray, typename P::
         k = select(hit, k + steps, k);
         if (!any(need & invert(hit))) return hit;
     }
-    F leave = smaller<F>(leaves_at<P>(scene, ray, at, cell, t), coarsens_at<P>(scene, ray, at.level, jitter ? 1.41421356237f : 1.0f));
-    leave = select(cell.occupied, t, leave);  // occupied and yet no sample: still before the box
-    if (jitter) {  // the level of the steps skipped may differ by one: skip only where both are empty
-        const I finer = clamp_level<P>(ray, floor_log2<P>(base * 1.41421356237f));
-        const I coarser = clamp_level<P>(ray, floor_log2<P>(base * 0.70710678119f));
-        const Found<P> other = find_node<P>(scene, x, y, z, select(finer == wanted, coarser, finer));
-        const Cell<P> beside = cell_at<P>(scene, other.node, other.x, other.y, other.z);
-        leave = smaller<F>(leave, coarsens_at<P>(scene, ray, other.level, 1.41421356237f));
-        leave = smaller<F>(leave, select(beside.occupied, t, leaves_at<P>(scene, ray, other, beside, t)));
-    }
+    const F leave = K::template leaves<P>(scene, ray, at, cell, wanted, t, x, y, z);
     // The middle of a geometric step lies growth / 8 of a step behind its half index (to first order): arithmetic over geometric mean.
     const F half_step = 0.5f + 0.13f * ray.growth;
     const F skip = step_index<P>(ray, smaller<F>(larger<F>(leave, t), ray.far)) - ray.offset - half_step;
@@ -218,12 +208,12 @@ DEVICE typename P::M advance(const Scene &scene, const Ray<P> &ray, typename P::
 }
 
 // Moves the rays in `need` on to their next sample, all of them before it returns. Rays that end leave `alive`.
-template <class P>
+template <class P, class K = OctreeModel>
 DEVICE void next_sample(const Scene &scene, const Ray<P> &ray, typename P::M need, typename P::M &alive,
                         typename P::I &k, Sample<P> &out) {
     NO_UNROLL
     while (any(need)) {
-        const typename P::M hit = advance<P>(scene, ray, need, alive, k, out);
+        const typename P::M hit = advance<P, K>(scene, ray, need, alive, k, out);
         need = need & invert(hit);
     }
 }

@@ -10,7 +10,7 @@ extern "C" __global__ void render_frame(Scene scene, View view, Buffers out, int
     if (column >= x1 || row >= y1) return;
     Pixel<One> pixel;
     Ray<One> ray;
-    trace_packet<One, HalfTable>(scene, view, column, row, true, pixel, ray, out.node_samples);
+    trace_packet<One, HalfTable, Model>(scene, view, column, row, true, pixel, ray, out.node_samples);
     write_pixel<One>(pixel, out, 0, row * view.width + column);
 }
 

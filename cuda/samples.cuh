@@ -1,8 +1,7 @@
 // Packed samples for training and for tests: march without shading, the field at given samples, and its gradient.
-// Samples are bucketed by node, so that a packet is W samples that share one node's weights.
+// Samples are bucketed by node, so that a packet is W samples that share one node's weights (of a pyramid two heads').
 #pragma once
-#include "contraction.cuh"
-#include "field.cuh"
+#include "model.cuh"
 
 namespace infnerf {
 
@@ -19,10 +18,10 @@ struct Packed {               // samples of all rays behind each other
     int *ray_indices;
     float *t, *dt;
     float *local;             // [n_samples, 3] node-local position
-    int *node, *level, *wanted;
+    int *node, *level, *wanted;  // of a pyramid level and wanted are floats
 };
 
-template <class P> DEVICE Ray<P> load_ray(const Scene &scene, const Rays &rays, typename P::I index, typename P::M &alive) {
+template <class P, class K = OctreeModel> DEVICE Ray<P> load_ray(const Scene &scene, const Rays &rays, typename P::I index, typename P::M &alive) {
     Ray<P> ray;
     const typename P::I i3 = index * 3;
     ray.ox = gather(rays.origins, i3), ray.oy = gather(rays.origins, i3 + 1), ray.oz = gather(rays.origins, i3 + 2);
@@ -31,7 +30,7 @@ template <class P> DEVICE Ray<P> load_ray(const Scene &scene, const Rays &rays, 
     ray.cone = gather(rays.cones, index);
     ray.pixel = to_unsigned(gather(rays.counters, index));
     ray.frame = rays.frame;
-    alive = alive & prepare_ray<P>(scene, ray, rays.step_scale, rays.min_level, rays.max_level);
+    alive = alive & prepare_ray<P, K>(scene, ray, rays.step_scale, rays.min_level, rays.max_level);
     return ray;
 }
 
@@ -50,7 +49,7 @@ DEVICE void write_samples(const Sample<P> &s, typename P::M hit, int first, int 
 }
 
 // counts[i] = samples of ray i, at most `limit`; with `out`, writes them from starts[i] on.
-template <class P>
+template <class P, class K = OctreeModel>
 DEVICE void march_packet(const Scene &scene, const Rays &rays, int first, int limit, int *counts, const int *starts,
                          const Packed *out) {
     typedef typename P::I I;
@@ -59,7 +58,7 @@ DEVICE void march_packet(const Scene &scene, const Rays &rays, int first, int li
     M alive = none<P>();
     for (int l = 0; l < P::W; l++) set_lane(index, l, first + l < rays.n ? first + l : rays.n - 1);
     alive = all_i<P>(0) == 0;
-    const Ray<P> ray = load_ray<P>(scene, rays, index, alive);
+    const Ray<P> ray = load_ray<P, K>(scene, rays, index, alive);
     I k = larger<I>(to_int(step_index<P>(ray, larger<typename P::F>(ray.near, all_f<P>(0.0f))) - ray.offset - 1.0f),
                     all_i<P>(0));
     I count = all_i<P>(0);
@@ -68,13 +67,13 @@ DEVICE void march_packet(const Scene &scene, const Rays &rays, int first, int li
     NO_UNROLL
     while (any(alive)) {  // nothing is shaded here, so no lane waits for another's sample
         M looking = alive;
-        const M hit = advance<P>(scene, ray, looking, alive, k, s);
+        const M hit = advance<P, K>(scene, ray, looking, alive, k, s);
         if (out) write_samples<P>(s, hit, first, rays.n, starts, count, *out);
         count = select(hit, count + 1, count);
         alive = alive & (count < limit);
     }
     for (int j = 0; scene.background && j <= BACKGROUND_STEPS; j++) {
-        const M hit = background_sample<P>(scene, ray, living & (count < limit), j, s);
+        const M hit = background_sample<P, K>(scene, ray, living & (count < limit), j, s);
         if (out) write_samples<P>(s, hit, first, rays.n, starts, count, *out);
         count = select(hit, count + 1, count);
     }
@@ -93,34 +92,33 @@ struct FieldSamples {         // [n_samples] unless said
     float *d_tables;          // [n_nodes, n_grid_levels, table_size, features], +=
     float *d_mlp;             // [n_nodes, mlp_size], +=
     float *d_appearance;      // [n_samples, scene.appearance], =, of samples with a gradient; null: not wanted
+    const int *level;         // of samples in a pyramid: floats
 };
 
-template <class P>
-DEVICE void load_samples(const Scene &scene, const FieldSamples &s, typename P::I index, Activations<P> &a,
-                         typename P::F *position) {
+template <class P, class A>
+DEVICE void load_samples(const Scene &scene, const FieldSamples &s, typename P::I index, A &a, typename P::F *position) {
     const typename P::I i3 = index * 3;
     for (int c = 0; c < 3; c++) position[c] = gather(s.local, i3 + c);
     const typename P::I ray = gather(s.ray_indices, index), r3 = ray * 3;
-    spherical_harmonics<P>(scene.sh_degree, gather(s.directions, r3), gather(s.directions, r3 + 1),
-                           gather(s.directions, r3 + 2), a.color_in + scene.geo);
-    no_appearance<P>(scene, a);
+    look_along<P>(scene, gather(s.directions, r3), gather(s.directions, r3 + 1), gather(s.directions, r3 + 2), a);
     if (!s.appearance) return;
     typename P::F *in = a.color_in + color_inputs(scene) - scene.appearance;
     for (int i = 0; i < scene.appearance; i++) in[i] = gather(s.appearance, ray * scene.appearance + i);
 }
 
-template <class P, class Table>
+template <class P, class Table, class K = OctreeModel>
 DEVICE void field_forward_node(const Scene &scene, const FieldSamples &s, int node) {
     typedef typename P::I I;
     const int end = s.starts[node + 1];
     for (int first = s.starts[node]; first < end; first += P::W) {
         I index = all_i<P>(0);
         for (int l = 0; l < P::W; l++) set_lane(index, l, s.order[first + l < end ? first + l : end - 1]);
-        Activations<P> a;
+        typename K::template Workspace<P> a;
         typename P::F position[3], rgb[3];
         load_samples<P>(scene, s, index, a, position);
+        const typename P::I level = K::template levels_of<P>(scene, s.level, index, node);
         const typename P::F sigma =
-            shade<P, Table>(scene, node, scene.level[node], position[0], position[1], position[2], a, rgb);
+            K::template field<P, Table>(scene, node, scene.level[node], level, position[0], position[1], position[2], a, rgb);
         for (int l = 0; l < P::W && first + l < end; l++) {
             const int i = lane(index, l);
             s.sigma[i] = lane(sigma, l);

@@ -12,6 +12,7 @@ constexpr int MAX_GEO = 32;
 constexpr int MAX_SH = 16;
 constexpr int MAX_APPEARANCE = 16;
 constexpr int MAX_STRIDE_LOG2 = 5;
+constexpr int MAX_WIDTH = 128;        // of a pyramid's hidden layers
 constexpr int BACKGROUND_STEPS = 64;
 constexpr float MAX_LOG_DENSITY = 11.0f;
 
@@ -30,7 +31,19 @@ struct Scene {
     int background;           // 1: the root's grid holds the world around its cube, too (contraction.cuh)
     float root_size, root_gsd, density_shift;
     float aabb[6];            // minimum and maximum of what may be occupied, root-local in [0, 1]
+    int heads;                // 0: an octree, which needs nothing of what follows; else the levels of a pyramid (pyramid.cuh)
+    int density_hidden, density_layers, color_layers;  // of a pyramid's MLPs; `hidden` is the colour MLP's
+    int blends_colors;        // 1: density and colour are interpolated between heads; 0: the density MLPs' outputs
+    int trained_resolution;
+    float unit;               // length that density is per, world units
+    const int *grids;         // [heads, n_grid_levels] first entry of each head's hash grids in `tables`
+    const int *head_layers;   // [heads, 3] hash grids of a head; first number of its density MLP and of its colour MLP in `mlp`
+    const float *gsds;        // [heads, 3] log2 of the GSD, 1 / (that less the next level's), the GSD
+    const u32 *trained;       // [trained_resolution**3] least trained level + 256 * greatest, in 16ths; null: all levels answer
 };
+
+struct OctreeModel;           // what answers samples: nodes of a tree (octree_model.cuh),
+struct PyramidModel;          // or levels over one cube (pyramid.cuh)
 
 struct View {
     float origin[3];          // camera position, root-local

@@ -9,5 +9,5 @@ extern "C" __global__ void __launch_bounds__(256)
     shade_tiles(Scene scene, FieldSamples samples, const int *tiles, const int *n_tiles) {
     const int warps = blockDim.x / TILE_SAMPLES, n = *n_tiles;
     for (int tile = blockIdx.x * warps + threadIdx.x / TILE_SAMPLES; tile < n; tile += gridDim.x * warps)
-        shade_lane<HalfTable>(scene, samples, tiles + 2 * tile, threadIdx.x % TILE_SAMPLES);
+        shade_lane<HalfTable, Model>(scene, samples, tiles + 2 * tile, threadIdx.x % TILE_SAMPLES);
 }

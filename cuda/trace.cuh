@@ -2,8 +2,7 @@
 // Lanes that wait in different nodes are answered node by node (a waterfall); all lanes compute, a mask keeps the right ones.
 // Twin: renderer/torch_executor.py.
 #pragma once
-#include "contraction.cuh"
-#include "field.cuh"
+#include "model.cuh"
 
 namespace infnerf {
 
@@ -42,7 +41,7 @@ DEVICE Ray<P> camera_ray(const Scene &scene, const View &view, typename P::I col
 }
 
 // Adds one sample of every lane in `m` (InfNeRF eq. 2; Max 1995).
-template <class P>
+template <class P, class K = OctreeModel>
 DEVICE void composite(const Scene &scene, const Ray<P> &ray, const Sample<P> &s, typename P::M m, typename P::F sigma,
                       const typename P::F *rgb, float lod_scale, Pixel<P> &p) {
     typedef typename P::F F;
@@ -54,8 +53,8 @@ DEVICE void composite(const Scene &scene, const Ray<P> &ray, const Sample<P> &s,
     p.green += weight * rgb[1];
     p.blue += weight * rgb[2];
     p.depth += weight * s.t;
-    p.level += weight * to_float(s.level);
-    const F ratio = ray.cone * s.t * (1.0f / lod_scale) / gsd_at<P>(scene, s.level);
+    p.level += weight * K::template level_number<P>(s.level);
+    const F ratio = K::template footprint_ratio<P>(scene, ray.cone * s.t * (1.0f / lod_scale), s.level);
     p.gsd_ratio += weight * log2_of<P>(larger<F>(ratio, all_f<P>(1e-20f)));
     p.clamped += select(s.wanted > s.level, weight, zero);
     p.samples += select(m, all_f<P>(1.0f), zero);
@@ -70,25 +69,39 @@ template <class P> DEVICE void count_samples(int *node_samples, int node, typena
     if (node_samples) add_count(node_samples + node, count);
 }
 
+// Shades and adds the sample of every lane in `waiting`, node by node.
+template <class P, class Table, class K>
+DEVICE void add_samples(const Scene &scene, const View &view, const Ray<P> &ray, const Sample<P> &s, typename P::M waiting,
+                        typename K::template Workspace<P> &a, Pixel<P> &p, int *node_samples) {
+    NO_UNROLL
+    while (any(waiting)) {
+        int node = 0, level = 0;
+        for (int l = 0; l < P::W; l++)
+            if (lane(waiting, l)) node = lane(s.node, l), level = lane(s.level, l);
+        const typename P::M m = waiting & (s.node == node);
+        typename P::F rgb[3];
+        const typename P::F sigma = K::template field<P, Table>(scene, node, level, s.level, s.x, s.y, s.z, a, rgb);
+        composite<P, K>(scene, ray, s, m, sigma, rgb, view.lod_scale, p);
+        count_samples<P>(node_samples, node, m);
+        waiting = waiting & invert(m);
+    }
+}
+
 // What the rays in `living` still see behind the root cube.
-template <class P, class Table>
-DEVICE void trace_background(const Scene &scene, const View &view, const Ray<P> &ray, typename P::M living, Activations<P> &a,
-                             Pixel<P> &p, int *node_samples) {
+template <class P, class Table, class K>
+DEVICE void trace_background(const Scene &scene, const View &view, const Ray<P> &ray, typename P::M living,
+                             typename K::template Workspace<P> &a, Pixel<P> &p, int *node_samples) {
     Sample<P> s = Sample<P>();
     NO_UNROLL
     for (int j = 0; j <= BACKGROUND_STEPS; j++) {
         living = living & (p.transmittance >= view.early_stop);
         if (!any(living)) return;
-        const typename P::M m = background_sample<P>(scene, ray, living, j, s);
-        if (!any(m)) continue;
-        typename P::F rgb[3];
-        const typename P::F sigma = shade<P, Table>(scene, 0, 0, s.x, s.y, s.z, a, rgb);
-        composite<P>(scene, ray, s, m, sigma, rgb, view.lod_scale, p);
-        count_samples<P>(node_samples, 0, m);
+        const typename P::M m = background_sample<P, K>(scene, ray, living, j, s);
+        add_samples<P, Table, K>(scene, view, ray, s, m, a, p, node_samples);
     }
 }
 
-template <class P, class Table>
+template <class P, class Table, class K = OctreeModel>
 DEVICE void trace_packet(const Scene &scene, const View &view, typename P::I column, typename P::I row,
                          typename P::M alive, Pixel<P> &p, Ray<P> &ray, int *node_samples) {
     typedef typename P::F F;
@@ -100,31 +113,18 @@ DEVICE void trace_packet(const Scene &scene, const View &view, typename P::I col
     p.node = all_i<P>(-1);
     ray = camera_ray<P>(scene, view, column, row);
     M living = alive;
-    alive = alive & prepare_ray<P>(scene, ray, view.step_scale, view.min_level, view.max_level);
+    alive = alive & prepare_ray<P, K>(scene, ray, view.step_scale, view.min_level, view.max_level);
     I k = larger<I>(to_int(step_index<P>(ray, larger<F>(ray.near, zero)) - ray.offset - 1.0f), all_i<P>(0));
-    Activations<P> a;
-    spherical_harmonics<P>(scene.sh_degree, ray.dx, ray.dy, ray.dz, a.color_in + scene.geo);
-    no_appearance<P>(scene, a);
+    typename K::template Workspace<P> a;
+    look_along<P>(scene, ray.dx, ray.dy, ray.dz, a);
     Sample<P> s = Sample<P>();
     NO_UNROLL
     while (any(alive)) {
-        next_sample<P>(scene, ray, alive, alive, k, s);
-        M waiting = alive;
-        NO_UNROLL
-        while (any(waiting)) {
-            int node = 0, level = 0;
-            for (int l = 0; l < P::W; l++)
-                if (lane(waiting, l)) node = lane(s.node, l), level = lane(s.level, l);
-            const M m = waiting & (s.node == node);
-            F rgb[3];
-            const F sigma = shade<P, Table>(scene, node, level, s.x, s.y, s.z, a, rgb);
-            composite<P>(scene, ray, s, m, sigma, rgb, view.lod_scale, p);
-            count_samples<P>(node_samples, node, m);
-            waiting = waiting & invert(m);
-        }
+        next_sample<P, K>(scene, ray, alive, alive, k, s);
+        add_samples<P, Table, K>(scene, view, ray, s, alive, a, p, node_samples);
         alive = alive & (p.transmittance >= view.early_stop);
     }
-    if (scene.background) trace_background<P, Table>(scene, view, ray, living, a, p, node_samples);
+    if (scene.background) trace_background<P, Table, K>(scene, view, ray, living, a, p, node_samples);
 }
 
 // Writes lane l of a packet to pixel `index`, all but the normal (normals.cuh).

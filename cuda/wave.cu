@@ -5,19 +5,25 @@
 
 using namespace infnerf;
 
-#define KERNEL(NAME, N) \
-    extern "C" __global__ void __launch_bounds__(N) NAME(Scene scene, Wave wave, int round) { \
-        NAME##_block(scene, wave, round, blockIdx.x, gridDim.x); \
+#define KERNEL_OF(NAME, BLOCK, ...) \
+    extern "C" __global__ void __launch_bounds__(__VA_ARGS__) NAME(Scene scene, Wave wave, int round) { \
+        BLOCK(scene, wave, round, blockIdx.x, gridDim.x); \
     }
+#define KERNEL(NAME, ...) KERNEL_OF(NAME, NAME##_block, __VA_ARGS__)
+#define MODEL_KERNEL(NAME, ...) KERNEL_OF(NAME, NAME##_block<Model>, __VA_ARGS__)
 
 extern "C" __global__ void __launch_bounds__(THREADS) wave_begin(Scene scene, Wave wave, Slice slice) {
     wave_begin_block(scene, wave, slice, blockIdx.x, gridDim.x);
 }
-KERNEL(wave_rays, THREADS)
+MODEL_KERNEL(wave_rays, THREADS)
 KERNEL(wave_scan_rays, SCAN_THREADS)
 KERNEL(wave_compact, THREADS)
-KERNEL(wave_march, THREADS)
+MODEL_KERNEL(wave_march, THREADS)
 KERNEL(wave_scan_nodes, SCAN_THREADS)
 KERNEL(wave_scatter, THREADS)
-KERNEL(wave_composite, THREADS)
-KERNEL(wave_finish, THREADS)
+MODEL_KERNEL(wave_composite, THREADS)
+#ifdef PYRAMID
+MODEL_KERNEL(wave_finish, THREADS, 1)  // one block a processor will do: told nothing, ptxas spills to fit three
+#else
+MODEL_KERNEL(wave_finish, THREADS)
+#endif

@@ -47,6 +47,7 @@ struct Wave {
     int rays, samples;      // that there is room for
     int max_steps;          // samples of a ray in one round
     Buffers out;
+    int *level;             // [samples] of a pyramid: floats
 };
 
 DEVICE int tiles_across(const int *region) { return (region[2] - region[0] + RAY_TILE_W - 1) / RAY_TILE_W; }
@@ -71,20 +72,22 @@ DEVICE int steps_of(const Wave &w, int n_living) {
 }
 
 // A slice's ray, made anew in each kernel: cheaper than loading forty numbers. Returns whether it meets the box.
+template <class K>
 DEVICE bool wave_ray(const Scene &scene, const Wave &w, int ray_index, Ray<One> &ray, int &pixel) {
     const View &view = w.slice->view;
     int column, row;
     pixel_of(w.slice->region, ray_index, column, row);
     pixel = row * view.width + column;
     ray = camera_ray<One>(scene, view, column, row);
-    return prepare_ray<One>(scene, ray, view.step_scale, view.min_level, view.max_level);
+    return prepare_ray<One, K>(scene, ray, view.step_scale, view.min_level, view.max_level);
 }
 
 // Moves a ray on to its next sample, in the cube and then behind it; false at its end.
+template <class K>
 DEVICE bool next_of_ray(const Scene &scene, const Ray<One> &ray, int &step, Sample<One> &s) {
     if (step >= 0) {
         bool alive = true;
-        next_sample<One>(scene, ray, true, alive, step, s);
+        next_sample<One, K>(scene, ray, true, alive, step, s);
         if (alive) return true;
         step = scene.background ? -1 : RAY_ENDED;
     }
@@ -95,7 +98,7 @@ DEVICE bool next_of_ray(const Scene &scene, const Ray<One> &ray, int &step, Samp
             break;
         }
         step--;
-        if (background_sample<One>(scene, ray, true, j, s)) return true;
+        if (background_sample<One, K>(scene, ray, true, j, s)) return true;
     }
     return false;
 }
@@ -139,6 +142,7 @@ DEVICE void wave_begin_block(const Scene &scene, const Wave &w, const Slice &sli
 }
 
 // Parallel over rays: their first step. Those that see nothing are written at once; the others are round 0's list.
+template <class K>
 DEVICE void wave_rays_block(const Scene &scene, const Wave &w, int, int block, int n_blocks) {
     const Slice &slice = *w.slice;
     const int n = w.counters[0];
@@ -150,7 +154,7 @@ DEVICE void wave_rays_block(const Scene &scene, const Wave &w, int, int block, i
             if (i < n && pixel_of(slice.region, i, column, row)) {
                 Ray<One> ray;
                 int pixel;
-                const bool meets = wave_ray(scene, w, i, ray, pixel);
+                const bool meets = wave_ray<K>(scene, w, i, ray, pixel);
                 int step = RAY_ENDED;
                 if (meets)
                     step = larger<int>(to_int(step_index<One>(ray, larger<float>(ray.near, 0.0f)) - ray.offset - 1.0f), 0);
@@ -194,6 +198,7 @@ DEVICE void wave_compact_block(const Scene &, const Wave &w, int round, int bloc
 }
 
 // Parallel over living rays: their next samples, and how many each node gets.
+template <class K>
 DEVICE void wave_march_block(const Scene &scene, const Wave &w, int round, int block, int n_blocks) {
     const int n = w.counters[round], steps = steps_of(w, n);
     const int *list = list_of(w, round);
@@ -205,14 +210,15 @@ DEVICE void wave_march_block(const Scene &scene, const Wave &w, int round, int b
                 const int index = list[i];
                 Ray<One> ray;
                 int pixel, step = w.step[index];
-                wave_ray(scene, w, index, ray, pixel);
+                wave_ray<K>(scene, w, index, ray, pixel);
                 Sample<One> s = Sample<One>();
                 NO_UNROLL
-                for (; found < steps && next_of_ray(scene, ray, step, s); found++) {
+                for (; found < steps && next_of_ray<K>(scene, ray, step, s); found++) {
                     const int slot = found * n + i;
                     w.t[slot] = s.t, w.dt[slot] = s.dt;
                     w.local[3 * slot] = s.x, w.local[3 * slot + 1] = s.y, w.local[3 * slot + 2] = s.z;
                     w.ray_indices[slot] = index, w.node[slot] = s.node, w.wanted[slot] = s.wanted;
+                    if (K::keeps_levels) w.level[slot] = s.level;
                 }
                 for (int j = found; j < steps; j++) w.node[j * n + i] = -1;
                 w.step[index] = step;
@@ -262,6 +268,7 @@ DEVICE void wave_scatter_block(const Scene &, const Wave &w, int round, int bloc
 }
 
 // Parallel over living rays: their samples in order. Those shaded behind an early stop are taken back from the count.
+template <class K>
 DEVICE void wave_composite_block(const Scene &scene, const Wave &w, int round, int block, int n_blocks) {
     const View &view = w.slice->view;
     const int n = w.counters[round], steps = steps_of(w, n);
@@ -274,7 +281,7 @@ DEVICE void wave_composite_block(const Scene &scene, const Wave &w, int round, i
                 const int index = list[i];
                 Ray<One> ray;
                 int pixel;
-                wave_ray(scene, w, index, ray, pixel);
+                wave_ray<K>(scene, w, index, ray, pixel);
                 Pixel<One> p = load_pixel(w, index);
                 NO_UNROLL
                 for (int j = 0; j < steps; j++) {
@@ -286,8 +293,8 @@ DEVICE void wave_composite_block(const Scene &scene, const Wave &w, int round, i
                     }
                     Sample<One> s = Sample<One>();
                     s.t = w.t[slot], s.dt = w.dt[slot];
-                    s.node = node, s.level = scene.level[node], s.wanted = w.wanted[slot];
-                    composite<One>(scene, ray, s, true, w.sigma[slot], w.rgb + 3 * slot, view.lod_scale, p);
+                    s.node = node, s.level = K::template levels_of<One>(scene, w.level, slot, node), s.wanted = w.wanted[slot];
+                    composite<One, K>(scene, ray, s, true, w.sigma[slot], w.rgb + 3 * slot, view.lod_scale, p);
                 }
                 alive = w.step[index] != RAY_ENDED && p.transmittance >= view.early_stop;
                 if (alive)
@@ -302,6 +309,7 @@ DEVICE void wave_composite_block(const Scene &scene, const Wave &w, int round, i
 }
 
 // Parallel over the rays that outlived all rounds, a thread a ray, to their ends. `round`: the one after the last.
+template <class K>
 DEVICE void wave_finish_block(const Scene &scene, const Wave &w, int round, int block, int n_blocks) {
     const View &view = w.slice->view;
     const int n = w.counters[round];
@@ -314,17 +322,16 @@ DEVICE void wave_finish_block(const Scene &scene, const Wave &w, int round, int 
                 const int index = list[i];
                 Ray<One> ray;
                 int pixel, step = w.step[index];
-                wave_ray(scene, w, index, ray, pixel);
+                wave_ray<K>(scene, w, index, ray, pixel);
                 Pixel<One> p = load_pixel(w, index);
-                Activations<One> a;
-                spherical_harmonics<One>(scene.sh_degree, ray.dx, ray.dy, ray.dz, a.color_in + scene.geo);
-                no_appearance<One>(scene, a);
+                typename K::template Workspace<One> a;
+                look_along<One>(scene, ray.dx, ray.dy, ray.dz, a);
                 Sample<One> s = Sample<One>();
                 NO_UNROLL
-                while (p.transmittance >= view.early_stop && next_of_ray(scene, ray, step, s)) {
+                while (p.transmittance >= view.early_stop && next_of_ray<K>(scene, ray, step, s)) {
                     float rgb[3];
-                    const float sigma = shade<One, HalfTable>(scene, s.node, s.level, s.x, s.y, s.z, a, rgb);
-                    composite<One>(scene, ray, s, true, sigma, rgb, view.lod_scale, p);
+                    const float sigma = K::template field<One, HalfTable>(scene, s.node, s.level, s.level, s.x, s.y, s.z, a, rgb);
+                    composite<One, K>(scene, ray, s, true, sigma, rgb, view.lod_scale, p);
                     count_samples<One>(w.out.node_samples, s.node, true);
                 }
                 write_pixel<One>(p, w.out, 0, pixel);

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .mipnerf import MipNeRF as MipNeRF
     from .mipnerf_config import MipNeRFConfig as MipNeRFConfig
     from .octree import Octree as Octree
+    from .pynerf import PyNeRF as PyNeRF
+    from .pynerf_config import PyNeRFConfig as PyNeRFConfig
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -26,4 +28,6 @@ else:
         mipnerf=("MipNeRF",),
         mipnerf_config=("MipNeRFConfig",),
         octree=("Octree",),
+        pynerf=("PyNeRF",),
+        pynerf_config=("PyNeRFConfig",),
     )

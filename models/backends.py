@@ -18,6 +18,7 @@ from .checks import Refusal
 from .config import InfNeRFConfig
 from .mipnerf_config import MipNeRFConfig
 from .octree import Octree
+from .pynerf_config import PyNeRFConfig
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
@@ -91,6 +92,30 @@ def _infnerf_place(config: InfNeRFConfig, octree: Octree, key: str, index: int) 
     raise IndexError(f"{key} has no number {index} behind its last node")
 
 
+def _pynerf_tensors(config: PyNeRFConfig, octree: Octree) -> Stored:
+    from .pynerf import mlp_size, tables_shape
+
+    if octree.n_nodes != 1:
+        raise Refusal(f"octree must be a lone root for a PyNeRF, got {octree.n_nodes} nodes")
+    return {
+        "tables": (tables_shape(config), torch.float16),
+        "mlp": ((mlp_size(config),), torch.float16),
+        "occupancy": ((1, config.occupancy_words), torch.int32),
+        "trained": ((2, config.trained_resolution**3), torch.uint8),
+    }
+
+
+def _pynerf_place(config: PyNeRFConfig, octree: Octree, key: str, index: int) -> str:
+    from .pynerf import grid_starts
+
+    if key != "tables":
+        return f"number {index}"
+    starts = grid_starts(config)[0]
+    entry = index // config.features_per_level
+    head, grid = divmod(int((starts * (starts <= entry)).argmax()), config.n_grid_levels)
+    return f"grid {grid} of level {head}"
+
+
 def _mipnerf_tensors(config: MipNeRFConfig, octree: Octree) -> Stored:
     if octree.n_nodes != 1:
         raise Refusal(f"octree of a mip-NeRF must be a lone root, got {octree.n_nodes} nodes")
@@ -99,6 +124,7 @@ def _mipnerf_tensors(config: MipNeRFConfig, octree: Octree) -> Stored:
 
 FORMATS: dict[str, Format] = {
     "infnerf": Format(InfNeRFConfig.from_dict, _infnerf_tensors, _infnerf_place),
+    "pynerf": Format(PyNeRFConfig.from_dict, _pynerf_tensors, _pynerf_place),
     "mipnerf": Format(MipNeRFConfig.from_dict, _mipnerf_tensors, lambda config, octree, key, index: f"number {index}"),
 }
 
@@ -107,8 +133,9 @@ def model_of(checkpoint: Checkpoint) -> Model:
     """The model of a checkpoint, whichever its backend; its tensors stay mapped to the file where they can."""
     from .infnerf import InfNeRF
     from .mipnerf import MipNeRF
+    from .pynerf import PyNeRF
 
-    kinds = {"infnerf": InfNeRF, "mipnerf": MipNeRF}
+    kinds = {"infnerf": InfNeRF, "pynerf": PyNeRF, "mipnerf": MipNeRF}
     return kinds[checkpoint.backend].from_checkpoint(checkpoint)
 
 

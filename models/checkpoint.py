@@ -187,8 +187,6 @@ def _validate(values: Any) -> Checkpoint:
     backend = top.get("backend")
     if not isinstance(backend, str) or backend not in TITLES:
         raise Refusal(f"backend must be one of {', '.join(TITLES)}, got {found(backend)}")
-    if backend not in FORMATS:
-        raise Refusal(f"backend {backend!r} is not supported yet by this version, expected {' or '.join(FORMATS)}")
     form = FORMATS[backend]
     keys(top, "the file", REQUIRED_KEYS, OPTIONAL_KEYS)
     for key in ("scene", "view", "training"):

@@ -287,6 +287,14 @@ class InfNeRF(nn.Module):
         gsd = self.gsd(self.octree.level.to(node.device)[node]).to(local)
         return torch.exp((raw[:, 0] + config.density_shift).clamp(max=MAX_LOG_DENSITY)) / gsd, rgb
 
+    def answer(self, samples: PackedSamples, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """`field` at packed samples, `directions` [n_samples, 3]."""
+        return self.field(samples.node, samples.local, directions)
+
+    def footprint(self, radius: Tensor) -> Tensor:
+        """What of a sample's cone is held against a level's GSD: its radius."""
+        return radius
+
     def empty_space(self) -> EmptySpace:
         """Of the occupancy as it is now."""
         return EmptySpace(self.octree, self.occupancy, self.config.occupancy_resolution, self.config.background)

@@ -64,7 +64,7 @@ def random_uniform(pixel: Tensor, sample: Tensor | int, frame: int) -> Tensor:
     return (h >> 8).float() / 16777216
 
 
-class _Steps:
+class Steps:
     """t(k) of each ray: linear, then geometric, then linear (closed form), and its inverse."""
 
     def __init__(self, cones: Tensor, dt_min: float, dt_max: float, step_scale: float) -> None:
@@ -121,7 +121,7 @@ def march(
     deepest = min(octree.depth, settings.max_level)
     dt_min = settings.step_scale * root_gsd / 2**deepest
     dt_max = settings.step_scale * root_gsd / 2 ** min(settings.min_level, deepest)
-    steps = _Steps(cones, dt_min, dt_max, settings.step_scale)
+    steps = Steps(cones, dt_min, dt_max, settings.step_scale)
     local_d = directions * (1 / octree.root_size)
     near, far = box_span(origins, local_d, aabb)
     offset = (
@@ -131,9 +131,9 @@ def march(
     count = torch.where(near < far, (steps.index(far.clamp(min=0)) - offset + 1).ceil().long() - first, 0).clamp(min=0)
 
     if space is None:
-        ray, k = _ranges(first, count)
+        ray, k = ranges(first, count)
     else:
-        ray, k = _steps_near_matter(steps, first, count, offset, origins, local_d, octree.root_size, space)
+        ray, k = steps_near_matter(steps, first, count, offset, origins, local_d, octree.root_size, space)
     start = k.to(cones) + offset[ray]
     ta, tb = steps.at(ray, start), steps.at(ray, start + 1)
     t = 0.5 * (ta + tb)
@@ -145,14 +145,14 @@ def march(
     node = octree.find(position, wanted)
     level = octree.level.to(node.device).long()[node]
     local = to_node(octree, position, node, level, background)
-    taken = _occupied(occupancy, occupancy_resolution, node, local) & (t >= near[ray]) & (t < far[ray])
+    taken = occupied(occupancy, occupancy_resolution, node, local) & (t >= near[ray]) & (t < far[ray])
 
     dt = (steps.growth[ray] * t).clamp(dt_min, dt_max)
     own = dt_min * torch.exp2((deepest - level).to(cones))  # the node's GSD times step_scale
     merged = 1 << floor_log2(own / dt).clamp(0, MAX_STRIDE_LOG2)
     aligned = k & -k
     stride = torch.where((aligned == 0) | (aligned > merged), merged, aligned)
-    taken = taken & ~_covered(taken, stride, k, first[ray])
+    taken = taken & ~covered_steps(taken, stride, k, first[ray])
 
     ray, k, start, stride, node, level = (x[taken] for x in (ray, k, start, stride, node, level))
     te = torch.where(stride > 1, steps.at(ray, start + stride.to(cones)), tb[taken])
@@ -165,7 +165,7 @@ def march(
     if not background:
         return inside
     around = _march_background(octree, occupancy, occupancy_resolution, origins, local_d, far.clamp(min=0), offset)
-    return _merged(inside, around)
+    return merge_samples(inside, around)
 
 
 def _march_background(
@@ -180,35 +180,35 @@ def _march_background(
     local = contract((origins[:, None] + local_d[:, None] * t[..., None]).reshape(-1, 3))
     ray, t, length = ray.reshape(-1), t.reshape(-1), length.reshape(-1)
     root = torch.zeros_like(ray)
-    taken = (length > 0) & _occupied(occupancy, occupancy_resolution, root, local)
+    taken = (length > 0) & occupied(occupancy, occupancy_resolution, root, local)
     root = root[taken]
     return PackedSamples(ray[taken], t[taken], reach * length[taken], local[taken], root, root, root)
 
 
-def _merged(first: PackedSamples, second: PackedSamples) -> PackedSamples:
+def merge_samples(first: PackedSamples, second: PackedSamples) -> PackedSamples:
     """Samples of the same rays, those of `second` behind those of `first`."""
     order = torch.cat([first.ray_indices, second.ray_indices]).argsort(stable=True)
     pairs = zip(vars(first).items(), vars(second).values(), strict=True)
     return PackedSamples(**{name: torch.cat([a, b])[order] for (name, a), b in pairs})
 
 
-def _ranges(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+def ranges(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
     """Whole numbers first .. first + count - 1 of every row, behind each other: (row, number)."""
     row = torch.repeat_interleave(count)
     return row, torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row] + first[row]
 
 
-def _steps_near_matter(
-    steps: _Steps, first: Tensor, count: Tensor, offset: Tensor, origins: Tensor, local_d: Tensor, root_size: float,
+def steps_near_matter(
+    steps: Steps, first: Tensor, count: Tensor, offset: Tensor, origins: Tensor, local_d: Tensor, root_size: float,
     space: EmptySpace,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """`_ranges(first, count)` without the aligned spans of SPAN steps that lie in empty space all along.
+    """`ranges(first, count)` without the aligned spans of SPAN steps that lie in empty space all along.
 
     Whole spans, so that a merged step and those it swallows stay together.
     """
     end = first + count
     low = first // SPAN
-    ray, span = _ranges(low, torch.where(count > 0, (end + SPAN - 1) // SPAN - low, 0))
+    ray, span = ranges(low, torch.where(count > 0, (end + SPAN - 1) // SPAN - low, 0))
     start = (span * SPAN).to(offset) + offset[ray]
     ta, tb = steps.at(ray, start), steps.at(ray, start + SPAN)
     middle, half = 0.5 * (ta + tb), 0.5 * (tb - ta)
@@ -226,14 +226,14 @@ def to_node(octree: Octree, position: Tensor, node: Tensor, level: Tensor, backg
     return cube_to_grid(node, cube) if background else cube
 
 
-def _occupied(occupancy: Tensor, resolution: int, node: Tensor, local: Tensor) -> Tensor:
+def occupied(occupancy: Tensor, resolution: int, node: Tensor, local: Tensor) -> Tensor:
     cell = (local * resolution).long().clamp(max=resolution - 1)
     index = (cell[:, 2] * resolution + cell[:, 1]) * resolution + cell[:, 0]
     word = occupancy.view(-1)[node * occupancy.shape[1] + (index >> 5)]
     return (word.long() >> (index & 31) & 1).bool()
 
 
-def _covered(taken: Tensor, stride: Tensor, k: Tensor, first: Tensor) -> Tensor:
+def covered_steps(taken: Tensor, stride: Tensor, k: Tensor, first: Tensor) -> Tensor:
     """Steps that an aligned, longer step before them has swallowed.
 
     Aligned powers of two nest, so one look per size is enough.

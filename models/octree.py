@@ -99,6 +99,10 @@ class Octree:
         """Nodes per level, root first."""
         return torch.bincount(self.level.long()).tolist()
 
+    def answering(self, samples: np.ndarray) -> np.ndarray:
+        """Samples that were found in each node [n_nodes] -> samples that each node helped to answer: the same."""
+        return samples
+
     def local_corner(self) -> Tensor:
         """Minimum corners of all cubes, root-local, [n_nodes, 3] float64.
 

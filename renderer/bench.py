@@ -17,6 +17,8 @@ import torch
 
 from ..models.checkpoint import camera_from_entry
 from ..models.infnerf import InfNeRF
+from ..models.pynerf import PyNeRF
+from ..models.pynerf_config import PyNeRFConfig
 from .cliutil import say
 from .executors import make_executor
 from .frame import Executor, FrameBuffers, RenderRequest
@@ -61,14 +63,25 @@ def peak_flops() -> float:
     return best
 
 
-def sample_flops(model: InfNeRF) -> int:
-    """Floating-point operations of one sample: trilinear interpolation and both MLPs."""
+def sample_flops(model: InfNeRF | PyNeRF) -> int:
+    """Floating-point operations of one sample: trilinear interpolation and MLPs. A PyNeRF's is between its two finest
+    heads."""
     config = model.config
+    if isinstance(config, PyNeRFConfig):
+        return _pyramid_flops(config)
     encode = config.n_grid_levels * 8 * (2 * config.features_per_level + 3)
     return encode + sum(2 * n_in * n_out for n_in, n_out in config.layer_shapes.values())
 
 
-def bench_cameras(model: InfNeRF, width: int, height: int) -> list[tuple[str, RenderRequest]]:
+def _pyramid_flops(config: PyNeRFConfig) -> int:
+    heads = range(max(config.num_levels - 2, 0), config.num_levels)
+    encode = sum(config.grid_counts[head] * 8 * (2 * config.features_per_level + 3) for head in heads)
+    densities = [layer for head in heads for layer in config.density_shapes(head)]
+    colors = config.color_shapes * (len(heads) if config.interpolation == "color" else 1)
+    return encode + sum(2 * n_in * n_out for n_in, n_out in [*densities, *colors])
+
+
+def bench_cameras(model: InfNeRF | PyNeRF, width: int, height: int) -> list[tuple[str, RenderRequest]]:
     """The view of the whole scene, and two of the cameras that the model was trained on, if it knows any."""
     views = [("orbit", orbit(model.scene, 8, width=width, height=height)[1])]
     entries = model.scene["cameras"]
@@ -85,7 +98,7 @@ def _measure(executor: Executor, request: RenderRequest) -> tuple[float, FrameBu
     return stats.seconds, out, stats.samples
 
 
-def run_bench(model: InfNeRF, size: tuple[int, int], names: Sequence[str]) -> dict[str, Any]:
+def run_bench(model: InfNeRF | PyNeRF, size: tuple[int, int], names: Sequence[str]) -> dict[str, Any]:
     """Renders the bench views with each executor, in turn, and prints a table.
 
     Returns {"machine", "commit", "size", "views", "peak_gflops", "executors": [{"executor", "frame_ms",
@@ -119,7 +132,9 @@ def run_bench(model: InfNeRF, size: tuple[int, int], names: Sequence[str]) -> di
     return result
 
 
-def _row(name: str, why: str, seconds: list[float], samples: int, peak: float, model: InfNeRF) -> dict[str, Any]:
+def _row(
+    name: str, why: str, seconds: list[float], samples: int, peak: float, model: InfNeRF | PyNeRF
+) -> dict[str, Any]:
     per_second = samples / sum(seconds)
     row = {
         "executor": name, "description": why, "frame_ms": 1e3 * sum(seconds) / len(seconds),

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..models.camera import Camera
 from ..models.infnerf import InfNeRF
+from ..models.pynerf import PyNeRF
 from .frame import FrameBuffers, RenderRequest, RenderStats
 from .kernels import (
     BuffersStruct,
@@ -37,7 +38,7 @@ def tile_side(area: int) -> int:
     return side
 
 
-def view_struct(model: InfNeRF, request: RenderRequest) -> ViewStruct:
+def view_struct(model: InfNeRF | PyNeRF, request: RenderRequest) -> ViewStruct:
     """A request as the kernels see it."""
     camera, octree = request.camera, model.octree
     v = ViewStruct()
@@ -51,19 +52,19 @@ def view_struct(model: InfNeRF, request: RenderRequest) -> ViewStruct:
 
 
 class CpuExecutor:
-    """Renders an `InfNeRF` with the CPU kernels. `plain`: one ray at a time, the code of a CUDA thread (for tests)."""
+    """Renders an `InfNeRF` or a `PyNeRF` with the CPU kernels. `plain`: ray by ray, as CUDA threads do (for tests)."""
 
     name = "cpu"
 
-    def __init__(self, model: InfNeRF, plain: bool = False) -> None:
+    def __init__(self, model: InfNeRF | PyNeRF, plain: bool = False) -> None:
         self.kernels = load_kernels()
         self.model, self.plain = model, plain
         self.scene = SceneArrays(model)
 
     @classmethod
     def supports(cls, model: object) -> str | None:
-        if not isinstance(model, InfNeRF):
-            return f"the cpu executor renders InfNeRF models, not {type(model).__name__}"
+        if not isinstance(model, (InfNeRF, PyNeRF)):
+            return f"the cpu executor renders InfNeRF and PyNeRF models, not {type(model).__name__}"
         try:
             load_kernels()
         except KernelsUnavailable as error:
@@ -110,7 +111,8 @@ class CpuExecutor:
         per_node = counts.sum(0, dtype=np.int64)
         seconds = time.perf_counter() - began
         rays = 0 if stop.value else (x1 - x0) * (y1 - y0)
-        return RenderStats(rays, int(per_node.sum()), seconds, {"trace": seconds}, per_node, bool(stop.value))
+        answering = self.model.octree.answering(per_node)
+        return RenderStats(rays, int(per_node.sum()), seconds, {"trace": seconds}, answering, bool(stop.value))
 
     def fill_normals(self, camera: Camera, out: FrameBuffers, region: tuple[int, int, int, int]) -> None:
         """See `Executor.fill_normals`."""

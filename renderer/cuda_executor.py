@@ -11,6 +11,7 @@ import numpy as np
 
 from ..models.camera import Camera
 from ..models.infnerf import InfNeRF
+from ..models.pynerf import PyNeRF
 from .cpu_executor import view_struct
 from .cuda_pictures import PicturePool
 from .device_picture import INTEGER, preferred_device
@@ -44,14 +45,15 @@ class DeviceFrame:
 
 
 class CudaExecutor:
-    """Renders an `InfNeRF` on a CUDA device. Raises `GpuError` (see `gpu_errors`) where that fails, from every method.
+    """Renders an `InfNeRF` or a `PyNeRF` on a CUDA device. Raises `GpuError` (see `gpu_errors`) where that fails, from
+    every method.
 
     After `DeviceLost` only `close` may be called.
     """
 
     name = "cuda"
 
-    def __init__(self, model: InfNeRF, device: int | None = None, driver: GpuDriver | None = None) -> None:
+    def __init__(self, model: InfNeRF | PyNeRF, device: int | None = None, driver: GpuDriver | None = None) -> None:
         """`device`: CUDA ordinal; None: the one that draws the window, where there is one."""
         self.model = model
         self.driver = driver if driver is not None else GpuDriver(device=device or preferred_device() or 0)
@@ -61,8 +63,8 @@ class CudaExecutor:
 
     @classmethod
     def supports(cls, model: object) -> str | None:
-        if not isinstance(model, InfNeRF):
-            return f"the cuda executor renders InfNeRF models, not {type(model).__name__}"
+        if not isinstance(model, (InfNeRF, PyNeRF)):
+            return f"the cuda executor renders InfNeRF and PyNeRF models, not {type(model).__name__}"
         return gpu_problem(preferred_device() or 0)
 
     def allocate(self, width: int, height: int) -> FrameBuffers:
@@ -102,6 +104,8 @@ class CudaExecutor:
             stats.node_samples = counts.astype(np.int64)
         stats.cancelled = False
         stats.rays, stats.samples = area, int(stats.node_samples.sum()) if stats.node_samples is not None else 0
+        if stats.node_samples is not None:
+            stats.node_samples = self.model.octree.answering(stats.node_samples)
         stats.seconds = time.perf_counter() - began
         stats.stages = {"trace": stats.seconds}
         return stats

@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..models.infnerf import InfNeRF
+from ..models.pynerf import PyNeRF
 from .device_picture import COMPONENTS
 from .frame import CHANNELS
 from .gpu_driver import Arena, GpuDriver
 from .gpu_errors import GpuMemoryError
-from .gpu_loader import DevicePointer
+from .gpu_loader import KERNELS, DevicePointer, shader_for
 from .kernels import BuffersStruct, FieldSamplesStruct, SceneArrays, SceneStruct, WaveStruct
-from .tensor_cores import shade_options
+from .tensor_cores import kind_options, shade_options, suits_tensor_cores
 
 CHUNK, TILE_SAMPLES = 2048, 32  # as in cuda/block.cuh
 MAX_ROUNDS, N_SUMS = 128, 10  # as in cuda/wave.cuh
@@ -54,13 +55,13 @@ class Plan:
             return Plan(self.rays, self.samples // 2)
         return Plan(self.rays // 2, self.samples // 2) if self.rays > MIN_RAYS else None
 
-    def words(self, n_nodes: int) -> list[tuple[str, int]]:
-        """Name -> 4-byte words of every array of `Wave`, as its header gives them."""
+    def words(self, n_nodes: int, levels: bool = False) -> list[tuple[str, int]]:
+        """Name -> 4-byte words of every array of `Wave`, as its header gives them; `levels`: one a sample."""
         rays, samples, chunks = self.rays, self.samples, self.rays // CHUNK + 2
         per_ray = {"directions": 3, "step": 1, "sums": N_SUMS, "heaviest_node": 1, "living": 2, "alive": 1}
         per_sample = {
             "t": 1, "dt": 1, "local": 3, "ray_indices": 1, "node": 1, "wanted": 1, "rank": 1, "order": 1, "sigma": 1,
-            "rgb": 3,
+            "rgb": 3, **({"level": 1} if levels else {}),
         }  # fmt: skip
         return [
             ("slice", 64),
@@ -75,18 +76,20 @@ class Plan:
 
 
 class DeviceScene:
-    """A model on the device: `struct` for the kernels, the memory that it points into, and how shading is compiled for
-    it."""
+    """A model on the device: `struct` for the kernels, the memory that it points into, what shades it and how kernels
+    are compiled for it."""
 
-    def __init__(self, driver: GpuDriver, model: InfNeRF) -> None:
+    def __init__(self, driver: GpuDriver, model: InfNeRF | PyNeRF) -> None:
         here = model.tables.device
         arrays = SceneArrays(model, device=here if here.index == driver.ordinal else None)
-        self.shade_options = shade_options(model.config)
+        self.shader = shader_for(driver.architecture, suits_tensor_cores(model))
+        self._kind = kind_options(model)
+        self._layers = shade_options(model.config) if isinstance(model, InfNeRF) else ()
         self.struct = SceneStruct.from_buffer_copy(arrays.struct)
         self._owners = []
         try:
-            for name in ("children", "level", "occupancy", "tables", "mlp"):
-                address, owner = driver.on_device(getattr(arrays, name))
+            for name, array in arrays.arrays.items():
+                address, owner = driver.on_device(array)
                 setattr(self.struct, name, address)
                 self._owners.append(owner)
         except GpuMemoryError as error:
@@ -94,6 +97,11 @@ class DeviceScene:
             raise GpuMemoryError(
                 f"the model's {n_bytes >> 20} MiB do not fit on the GPU, where {driver.free_bytes() >> 20} MiB are free"
             ) from error
+
+    def options(self, kernel: str) -> tuple[str, ...]:
+        """How a kernel is compiled for this model."""
+        spec = KERNELS[kernel]
+        return self._layers if spec.of_model else self._kind if spec.of_kind else ()
 
     def free(self) -> None:
         self._owners.clear()
@@ -111,7 +119,7 @@ class DeviceBuffers:
             wanted = Plan.for_pixels(pixels)
             if at_most is not None and at_most.samples < wanted.samples:
                 wanted = at_most
-            self.plan, self.wave = self._largest(driver, wanted, n_nodes)
+            self.plan, self.wave = self._largest(driver, wanted, n_nodes, scene.struct.heads > 0)
         except GpuMemoryError as error:
             raise GpuMemoryError(
                 f"the GPU has too little memory for an image of {pixels} pixels ({driver.free_bytes() >> 20} MiB are "
@@ -122,16 +130,15 @@ class DeviceBuffers:
         for name, address in self.wave.address.items():
             setattr(self.struct, name, address)
         at = self.wave.address
-        self.samples = FieldSamplesStruct(
-            **{name: at[name] for name in ("local", "ray_indices", "directions", "order", "starts", "sigma", "rgb")}
-        )
+        names = ("local", "ray_indices", "directions", "order", "starts", "sigma", "rgb", "level")
+        self.samples = FieldSamplesStruct(**{name: at[name] for name in names if name in at})
         self.tiles, self.n_tiles = at["tiles"], DevicePointer(at["tile_starts"] + 4 * n_nodes)
 
     @staticmethod
-    def _largest(driver: GpuDriver, plan: Plan, n_nodes: int) -> tuple[Plan, Arena]:
+    def _largest(driver: GpuDriver, plan: Plan, n_nodes: int, levels: bool) -> tuple[Plan, Arena]:
         while True:
             try:
-                return plan, Arena(driver, plan.words(n_nodes))
+                return plan, Arena(driver, plan.words(n_nodes, levels))
             except GpuMemoryError:
                 smaller = plan.smaller()
                 if smaller is None:

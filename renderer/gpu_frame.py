@@ -11,7 +11,7 @@ import numpy as np
 from .gpu_buffers import MAX_ROUNDS, N_COUNTERS, RAYS_LEFT, ROUNDS_USED, DeviceBuffers, DeviceScene, Plan, slices
 from .gpu_driver import GpuDriver
 from .gpu_errors import GpuMemoryError
-from .gpu_loader import KERNELS, THREADS, shader_for
+from .gpu_loader import KERNELS, THREADS
 from .kernels import SliceStruct, ViewStruct
 
 FIRST_ROUNDS, MIN_ROUNDS = 16, 8
@@ -38,7 +38,7 @@ class WaveFrame:
 
     def __init__(self, driver: GpuDriver, scene: DeviceScene) -> None:
         self.driver, self.scene = driver, scene
-        self.shader = shader_for(driver.architecture)
+        self.shader = scene.shader
         self.round_count = RoundCount()
         self.buffers: DeviceBuffers | None = None
         self._counters = driver.pinned(4 * N_COUNTERS).view(np.int32)
@@ -89,7 +89,7 @@ class WaveFrame:
             if cancelled():
                 return False
             begin = SliceStruct(view, part, int(i == 0))
-            self.driver.launch("wave_begin", self._grid("wave_begin"), self.scene.struct, buffers.struct, begin)
+            self._launch("wave_begin", self.scene.struct, buffers.struct, begin)
             self._run_slice(buffers)
             events.append(self.driver.record())
         self.normals(view, region)
@@ -110,9 +110,10 @@ class WaveFrame:
 
     def shade(self, buffers: DeviceBuffers) -> None:
         """Puts the shading of all tiles on the stream."""
-        arguments = self.scene.struct, buffers.samples, buffers.tiles, buffers.n_tiles
-        options = self.scene.shade_options if KERNELS[self.shader].of_model else ()
-        self.driver.launch(self.shader, self._grid(self.shader), *arguments, options=options)
+        self._launch(self.shader, self.scene.struct, buffers.samples, buffers.tiles, buffers.n_tiles)
+
+    def _launch(self, name: str, *arguments: Any) -> None:
+        self.driver.launch(name, self._grid(name), *arguments, options=self.scene.options(name))
 
     def _look_back(self) -> None:
         """Takes in what the last frame counted, if the device has come so far."""
@@ -133,7 +134,7 @@ class WaveFrame:
 
     def _launch_rounds(self, buffers: DeviceBuffers, rounds: int) -> None:
         def launch(name: str, number: int) -> None:
-            self.driver.launch(name, self._grid(name), self.scene.struct, buffers.struct, number)
+            self._launch(name, self.scene.struct, buffers.struct, number)
 
         for name in ("wave_rays", "wave_scan_rays", "wave_compact"):
             launch(name, 0)

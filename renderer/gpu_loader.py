@@ -55,6 +55,7 @@ class KernelSpec:
     threads: tuple[int, int] = (THREADS, 1)
     architecture: int = MIN_ARCHITECTURE  # the least that it needs
     of_model: bool = False  # compiled for one model's layers (tensor_cores.shade_options)
+    of_kind: bool = False  # compiled for one kind of model (tensor_cores.kind_options)
 
 
 _ROUND = (("scene", SceneStruct), ("wave", WaveStruct), ("round", int))
@@ -71,19 +72,24 @@ _ADAM = (("adam", AdamStruct), *((name, DevicePointer) for name in ("rows", "rat
 
 KERNELS: dict[str, KernelSpec] = {
     "render_frame": KernelSpec(
-        "render.cu", (("scene", SceneStruct), ("view", ViewStruct), ("out", BuffersStruct), *_REGION), (8, 8)
+        "render.cu",
+        (("scene", SceneStruct), ("view", ViewStruct), ("out", BuffersStruct), *_REGION),
+        (8, 8),
+        of_kind=True,
     ),
     "fill_normals": KernelSpec("render.cu", (("view", ViewStruct), ("out", BuffersStruct), *_REGION), (32, 8)),
-    "wave_begin": KernelSpec("wave.cu", (("scene", SceneStruct), ("wave", WaveStruct), ("slice", SliceStruct))),
-    "wave_rays": KernelSpec("wave.cu", _ROUND),
-    "wave_scan_rays": KernelSpec("wave.cu", _ROUND, (SCAN_THREADS, 1)),
-    "wave_compact": KernelSpec("wave.cu", _ROUND),
-    "wave_march": KernelSpec("wave.cu", _ROUND),
-    "wave_scan_nodes": KernelSpec("wave.cu", _ROUND, (SCAN_THREADS, 1)),
-    "wave_scatter": KernelSpec("wave.cu", _ROUND),
-    "wave_composite": KernelSpec("wave.cu", _ROUND),
-    "wave_finish": KernelSpec("wave.cu", _ROUND),
-    "shade_tiles": KernelSpec("shade.cu", _SHADE),
+    "wave_begin": KernelSpec(
+        "wave.cu", (("scene", SceneStruct), ("wave", WaveStruct), ("slice", SliceStruct)), of_kind=True
+    ),
+    "wave_rays": KernelSpec("wave.cu", _ROUND, of_kind=True),
+    "wave_scan_rays": KernelSpec("wave.cu", _ROUND, (SCAN_THREADS, 1), of_kind=True),
+    "wave_compact": KernelSpec("wave.cu", _ROUND, of_kind=True),
+    "wave_march": KernelSpec("wave.cu", _ROUND, of_kind=True),
+    "wave_scan_nodes": KernelSpec("wave.cu", _ROUND, (SCAN_THREADS, 1), of_kind=True),
+    "wave_scatter": KernelSpec("wave.cu", _ROUND, of_kind=True),
+    "wave_composite": KernelSpec("wave.cu", _ROUND, of_kind=True),
+    "wave_finish": KernelSpec("wave.cu", _ROUND, of_kind=True),
+    "shade_tiles": KernelSpec("shade.cu", _SHADE, of_kind=True),
     "shade_tiles_mma": KernelSpec("shade_mma.cu", _SHADE, (128, 1), of_model=True),
     "write_surface": KernelSpec("surface.cu", _SURFACE, (32, 8)),
     "train_march_count": KernelSpec("train.cu", _RAYS),
@@ -102,9 +108,11 @@ KERNELS: dict[str, KernelSpec] = {
 SHADERS = ("shade_tiles_mma", "shade_tiles")
 
 
-def shader_for(architecture: int) -> str:
-    """The fastest shading kernel that a device of compute capability `architecture` / 10 runs."""
-    return next(name for name in SHADERS if KERNELS[name].architecture <= architecture)
+def shader_for(architecture: int, tensor_cores: bool = True) -> str:
+    """The fastest shading kernel that a device of compute capability `architecture` / 10 runs; `tensor_cores`: whether
+    they may be used."""
+    runs = [name for name in SHADERS if KERNELS[name].architecture <= architecture]
+    return runs[0] if tensor_cores else runs[-1]
 
 
 def packed_arguments(name: str, arguments: Sequence[Any]) -> list[np.ndarray]:

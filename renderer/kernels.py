@@ -21,8 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.config import MAX_LEVELS
+from ..models.config import MAX_LEVELS, InfNeRFConfig
 from ..models.infnerf import InfNeRF
+from ..models.pynerf import PyNeRF, grid_starts
+from ..models.pynerf_config import PyNeRFConfig, weights_in
 from . import kernel_build
 
 CUDA_DIR = Path(__file__).resolve().parents[1] / "cuda"
@@ -43,6 +45,10 @@ class SceneStruct(ctypes.Structure):
         ("background", _I),
         *[(name, _F) for name in ("root_size", "root_gsd", "density_shift")],
         ("aabb", _F * 6),
+        *[(name, _I) for name in ("heads", "density_hidden", "density_layers", "color_layers", "blends_colors")],
+        ("trained_resolution", _I),
+        ("unit", _F),
+        *[(name, _P) for name in ("grids", "head_layers", "gsds", "trained")],
     ]
 
 
@@ -80,7 +86,7 @@ class FieldSamplesStruct(ctypes.Structure):
         (name, _P)
         for name in (
             "local", "ray_indices", "directions", "appearance", "order", "starts", "sigma", "rgb",
-            "d_sigma", "d_rgb", "d_tables", "d_mlp", "d_appearance",
+            "d_sigma", "d_rgb", "d_tables", "d_mlp", "d_appearance", "level",
         )
     ]  # fmt: skip
 
@@ -113,6 +119,7 @@ class WaveStruct(ctypes.Structure):
         ],
         *[(name, _I) for name in ("rays", "samples", "max_steps")],
         ("out", BuffersStruct),
+        ("level", _P),
     ]  # fmt: skip
 
 
@@ -160,6 +167,8 @@ class Kernels:
             "bucket_by_node": (None, [_P, _I, _I, _P, _P]),
             "field_forward": (None, [_P, _P, _P, _I, _I, _I]),
             "field_backward": (None, [_P, _P, _P, _I, _I]),
+            "encode_head_forward": (None, [_P, _I, _P, _I, _I, _P, _I]),
+            "encode_head_backward": (None, [_P, _I, _I, _P, _P, _I, _P, _I]),
             "composite_forward": (None, [_P, _I, _I, _P]),
             "composite_backward": (None, [_P, _I, _I, _P, _P, _P, _P]),
             "adam_rows": (None, [_P, _P, _P, _P, _P, _I, _I, _I]),
@@ -268,10 +277,8 @@ class SceneArrays:
     small for the fast unpacking (they would be denormal) set to zero, on `device` (None: the host).
     """
 
-    def __init__(
-        self, model: InfNeRF, float_tables: bool = False, device: torch.device | None = None
-    ) -> None:  # fmt: skip
-        config, octree = model.config, model.octree
+    def __init__(self, model: InfNeRF | PyNeRF, float_tables: bool = False, device: torch.device | None = None) -> None:
+        octree = model.octree
         device = model.tables.device if float_tables else device or torch.device("cpu")
         self.model = model
         self.children = octree.children.to(device).contiguous()
@@ -287,19 +294,66 @@ class SceneArrays:
         s = SceneStruct()
         s.children, s.level, s.occupancy = pointer(self.children), pointer(self.level), pointer(self.occupancy)
         s.tables, s.mlp = pointer(self.tables), pointer(self.mlp)
-        s.n_nodes, s.depth = octree.n_nodes, octree.depth
-        s.n_grid_levels, s.features, s.table_size = config.n_grid_levels, config.features_per_level, config.table_size
-        s.hidden, s.geo, s.sh_degree, s.mlp_size = config.hidden_dim, config.geo_dim, config.sh_degree, config.mlp_size
-        s.appearance = config.appearance_dim
-        s.occupancy_resolution, s.occupancy_words = config.occupancy_resolution, config.occupancy_words
-        s.grid_resolution[: config.n_grid_levels] = config.grid_resolutions
-        s.table_sizes[:] = [config.at_level(level).table_size for level in range(MAX_LEVELS)]
-        s.background = config.background
-        s.root_size, s.root_gsd = octree.root_size, octree.root_size / config.resolution
-        s.density_shift = config.density_shift
+        s.n_nodes, s.depth, s.root_size = octree.n_nodes, octree.depth, octree.root_size
         s.aabb[:] = model.local_aabb().flatten().tolist()
+        _common(s, model.config)
+        if isinstance(model, PyNeRF):
+            self.pyramid = pyramid_arrays(model, clamps=not float_tables)
+            _pyramid(s, model, self.pyramid)
+        else:
+            self.pyramid = {}
+            _tree(s, model)
         self.struct = s
+
+    @property
+    def arrays(self) -> dict[str, Tensor]:
+        """What the struct points to, by its fields' names."""
+        names = "children", "level", "occupancy", "tables", "mlp"
+        return {name: getattr(self, name) for name in names} | self.pyramid
 
     @property
     def address(self) -> int:
         return ctypes.addressof(self.struct)
+
+
+def _common(s: SceneStruct, config: InfNeRFConfig | PyNeRFConfig) -> None:
+    s.n_grid_levels, s.features = config.n_grid_levels, config.features_per_level
+    s.hidden, s.geo, s.sh_degree = config.hidden_dim, config.geo_dim, config.sh_degree
+    s.occupancy_resolution, s.occupancy_words = config.occupancy_resolution, config.occupancy_words
+    s.grid_resolution[: config.n_grid_levels] = config.grid_resolutions
+    s.background, s.density_shift = config.background, config.density_shift
+
+
+def _tree(s: SceneStruct, model: InfNeRF) -> None:
+    config = model.config
+    s.table_size, s.mlp_size, s.appearance = config.table_size, config.mlp_size, config.appearance_dim
+    s.table_sizes[:] = [config.at_level(level).table_size for level in range(MAX_LEVELS)]
+    s.root_gsd = model.octree.root_size / config.resolution
+
+
+def _pyramid(s: SceneStruct, model: PyNeRF, arrays: dict[str, Tensor]) -> None:
+    config = model.config
+    s.table_size, s.heads, s.unit = config.hash_table_size, config.num_levels, model.unit
+    s.density_hidden, s.density_layers, s.color_layers = (
+        config.density_hidden_dim, config.density_layers, config.num_layers,
+    )  # fmt: skip
+    s.blends_colors, s.trained_resolution = config.interpolation == "color", config.trained_resolution
+    for name, array in arrays.items():
+        setattr(s, name, pointer(array))
+
+
+def pyramid_arrays(model: PyNeRF, clamps: bool) -> dict[str, Tensor]:
+    """What `Scene` of cuda/scene.cuh needs of a pyramid beside its parameters. `clamps`: to the levels trained."""
+    config = model.config
+    density = [weights_in(config.density_shapes(head)) for head in range(config.num_levels)]
+    starts = np.cumsum([0, *density[:-1]])
+    layers = [[count, int(starts[i]), model.color_start(i)] for i, count in enumerate(config.grid_counts)]
+    logs, steps = model.octree.log2_steps
+    arrays = {
+        "grids": torch.from_numpy(np.maximum(grid_starts(config)[0], 0)).int(),
+        "head_layers": torch.tensor(layers, dtype=torch.int32),
+        "gsds": torch.from_numpy(np.stack([logs, 1 / steps, model.octree.gsds], -1)).float(),
+    }
+    if clamps:
+        arrays["trained"] = (model.trained[0].int() | model.trained[1].int() << 8).contiguous()
+    return {name: array.contiguous() for name, array in arrays.items()}

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.octree import Octree
+from ..models.pyramid import Pyramid
 from . import colormaps
 from .colormaps import lookup, srgb_decode
 from .frame import FrameBuffers
@@ -223,7 +224,9 @@ def legend(settings: ResolveSettings, model: SceneModel) -> Legend:
     """The legend of the mode in the scene's units. Raises `ValueError` as `uniforms` does."""
     low, high = _range(settings)
     unit = model.scene["unit"]
-    clamped = LegendEntry("the tree ends above the level asked for", _bytes(colormaps.CLAMPED))
+    pyramid = isinstance(model.octree, Pyramid)
+    finer = "finer asked than trained" if pyramid else "the tree ends above the level asked for"
+    clamped = LegendEntry(finer, _bytes(colormaps.CLAMPED))
     stops = np.linspace(0, 1, 5)
     ramp = np.linspace(0, 1, colormaps.SIZE)
     if settings.mode == "depth":

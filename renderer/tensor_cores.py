@@ -1,10 +1,28 @@
-"""How `cuda/shade_mma.cu`, the field on tensor cores, is compiled for one model: with room for its layers, no more."""
+"""How the kernels are compiled for one model: `cuda/shade_mma.cu`, the field on tensor cores, with room for its layers
+and no more; the others for its kind.
+
+Tensor cores shade InfNeRFs only. A PyNeRF's samples are answered by two heads each, whose layers are wider and more
+than that kernel's fragments hold: the portable `cuda/shade.cu` shades them.
+"""
 
 from __future__ import annotations
 
 from ..models.config import InfNeRFConfig
+from ..models.infnerf import InfNeRF
+from ..models.pynerf import PyNeRF
 
 STEP = 16  # inputs of one mma
+PYRAMID = ("-DPYRAMID=1",)  # of cuda/model.cuh
+
+
+def suits_tensor_cores(model: InfNeRF | PyNeRF) -> bool:
+    """Whether `shade_mma.cu` shades a model."""
+    return isinstance(model, InfNeRF)
+
+
+def kind_options(model: InfNeRF | PyNeRF) -> tuple[str, ...]:
+    """Compiler options for what marches, shades and composites samples of a model."""
+    return PYRAMID if isinstance(model, PyNeRF) else ()
 
 
 def shade_shape(config: InfNeRFConfig) -> tuple[int, int, int]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..models.camera import Camera
 from ..models.infnerf import InfNeRF
 from ..models.marching import JITTER_X, JITTER_Y, MarchSettings, PackedSamples, random_uniform
+from ..models.pynerf import PyNeRF
 from ..models.volume import accumulate, ray_starts, render_weights
 from .frame import FrameBuffers, RenderRequest, RenderStats
 from .normals import fill_normals
@@ -34,17 +35,17 @@ class _Rays:
 
 
 class TorchExecutor:
-    """Renders an `InfNeRF` with torch alone."""
+    """Renders an `InfNeRF` or a `PyNeRF` with torch alone."""
 
     name = "torch"
 
-    def __init__(self, model: InfNeRF, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: InfNeRF | PyNeRF, dtype: torch.dtype = torch.float32) -> None:
         self.model, self.dtype = model, dtype
         self.space = model.empty_space()
 
     @classmethod
     def supports(cls, model: object) -> str | None:
-        if not isinstance(model, InfNeRF):
+        if not isinstance(model, (InfNeRF, PyNeRF)):
             return f"the torch executor does not know {type(model).__name__}"
         device = model.tables.device
         return (
@@ -69,6 +70,8 @@ class TorchExecutor:
             self._render_rows(request, out, (x0, y, x1, min(y + rows, y1)), stats)
         else:
             self.fill_normals(request.camera, out, request.bounds)
+        assert stats.node_samples is not None
+        stats.node_samples = self.model.octree.answering(stats.node_samples)
         stats.seconds = time.perf_counter() - began
         return stats
 
@@ -127,7 +130,7 @@ class TorchExecutor:
             alive = through[samples.ray_indices] >= rays.early_stop
             index = ((rank >= low) & (rank < low + size) & alive).nonzero()[:, 0]
             part = samples.select(index)
-            sigma, rgb = self.model.field(part.node, part.local, rays.directions[part.ray_indices])
+            sigma, rgb = self.model.answer(part, rays.directions[part.ray_indices])
             weight, trans = render_weights(sigma, part.dt, part.ray_indices, n, rays.early_stop, through)
             used = trans > 0
             sums += accumulate(
@@ -145,7 +148,7 @@ class TorchExecutor:
 
     def _values(self, part: PackedSamples, rays: _Rays, rgb: Tensor, weight: Tensor) -> Tensor:
         gsd = self.model.gsd(part.level).to(self.dtype)
-        footprint = rays.cones[part.ray_indices] * part.t
+        footprint = self.model.footprint(rays.cones[part.ray_indices] * part.t)
         channels = torch.stack(
             [part.t, part.level.to(self.dtype), torch.log2(footprint / gsd), (part.wanted > part.level).to(self.dtype)],
             -1,

@@ -21,8 +21,11 @@ TABLE = Path(__file__).with_name("kernel_resources.csv")
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_120")
 #: What CuPy adds by itself when it compiles a RawModule; the same here, so that both see the same program.
 OPTIONS = ("--std=c++17", "-default-device", "-ftz=true", "--ptxas-options=-v", "-DINFNERF_SOURCE=test")
-#: Sources that are compiled for a model: the default config's shape beside the one that holds all.
-VARIANTS = {"shade_mma.cu": ("", "-DSHADE_FEATURES=16 -DSHADE_HIDDEN=32 -DSHADE_OUTPUTS=16")}
+#: Sources that are compiled for a model: the default config's shape beside the one that holds all; or for its kind.
+VARIANTS = {
+    "shade_mma.cu": ("", "-DSHADE_FEATURES=16 -DSHADE_HIDDEN=32 -DSHADE_OUTPUTS=16"),
+    **dict.fromkeys(("render.cu", "shade.cu", "wave.cu"), ("", "-DPYRAMID=1")),
+}
 
 
 @dataclass(frozen=True)

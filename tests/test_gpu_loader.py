@@ -65,7 +65,7 @@ def test_every_entry_point_of_the_table_is_in_its_file_with_its_parameters() -> 
     names |= {"int": "int", "DevicePointer": r"(?:const )?(?:int|float) \*", "SurfaceObject": "u64"}
     for name, spec in KERNELS.items():
         source = (CUDA_DIR / spec.file).read_text()
-        if re.search(rf"^KERNEL\({name}, (SCAN_)?THREADS\)", source, re.M):
+        if re.search(rf"^(MODEL_)?KERNEL\({name}, (SCAN_)?THREADS(, 1)?\)", source, re.M):
             name = "NAME"
         parameters = ", ".join(rf"{names[kind.__name__]} ?{parameter}" for parameter, kind in spec.parameters)
         assert re.search(rf"\b{name}\({parameters}\)", source), name

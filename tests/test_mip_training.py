@@ -151,7 +151,8 @@ def test_from_files_to_files(city: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "3 layers of 16, waves 2**0 to 2**3, 2 x 8 samples on cones" in capsys.readouterr().out
     assert cli.main(["bench", str(out)]) == 1
     assert (
-        "m.pth: bench times InfNeRFs (infnerf eval says what a frame takes), got a mip-NeRF" in capsys.readouterr().err
+        "m.pth: bench times InfNeRFs and PyNeRFs (infnerf eval says what a frame takes), got a mip-NeRF"
+        in capsys.readouterr().err
     )
     numbers = tmp_path / "eval.json"
     assert cli.main(["eval", str(out), str(city), "--samples", "1", "--downscale", "2", "--json", str(numbers)]) == 0

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from .mip_trainer import MipNeRFTrainer as MipNeRFTrainer
     from .mip_trainer import MipTrainerConfig as MipTrainerConfig
     from .optimizer import AdamConfig as AdamConfig
+    from .pynerf_trainer import MultiScaleTrainer as MultiScaleTrainer
+    from .pynerf_trainer import PyNeRFTrainer as PyNeRFTrainer
+    from .pynerf_trainer import PyNeRFTrainerConfig as PyNeRFTrainerConfig
     from .trainer import Trainer as Trainer
 else:
     __getattr__, __dir__ = lazy_names(
@@ -22,5 +25,6 @@ else:
         losses=("LossConfig", "LossInputs"),
         mip_trainer=("MipNeRFTrainer", "MipTrainerConfig"),
         optimizer=("AdamConfig",),
+        pynerf_trainer=("MultiScaleTrainer", "PyNeRFTrainer", "PyNeRFTrainerConfig"),
         trainer=("Trainer",),
     )

@@ -14,9 +14,11 @@ from typing import Any
 from ..data.dataset import Dataset
 from ..models.config import InfNeRFConfig
 from ..models.mipnerf_config import MipNeRFConfig
+from ..models.pynerf_config import PyNeRFConfig
 from .base import BaseTrainer
 from .config import TrainerConfig
 from .mip_trainer import MipNeRFTrainer, MipTrainerConfig
+from .pynerf_trainer import PyNeRFTrainerConfig, make_trainer
 from .team import Team
 
 #: Options of `infnerf train` that InfNeRF has and another backend may lack.
@@ -91,11 +93,19 @@ def _infnerf(shape: InfNeRFConfig, data: Dataset, config: TrainerConfig, team: T
     return Trainer(InfNeRF(shape, seed=config.seed), data, config, team)
 
 
+def _pynerf(shape: PyNeRFConfig, data: Dataset, config: TrainerConfig, team: Team) -> BaseTrainer[Any]:
+    from ..models.pynerf import PyNeRF
+
+    assert isinstance(config, PyNeRFTrainerConfig)
+    return make_trainer(PyNeRF(shape, seed=config.seed), data, config, team)
+
+
 def _mipnerf(shape: MipNeRFConfig, data: Dataset, config: TrainerConfig, team: Team) -> BaseTrainer[Any]:
     return MipNeRFTrainer.of(shape, data, config, team)
 
 
 BACKENDS: dict[str, Backend] = {
     "infnerf": Backend(InfNeRFConfig, TrainerConfig, _infnerf, frozenset(OPTIONS)),
+    "pynerf": Backend(PyNeRFConfig, PyNeRFTrainerConfig, _pynerf, frozenset({"background", "loss", "rgb_loss"})),
     "mipnerf": Backend(MipNeRFConfig, MipTrainerConfig, _mipnerf, frozenset({"device"})),
 }

@@ -25,7 +25,7 @@ from ..renderer.cliutil import (
     run_command,
     say,
 )
-from .cli_common import check_file, load_infnerf, write_json
+from .cli_common import check_file, load_kernel_model, write_json
 from .convert_cli import Convert
 from .eval_cli import Eval
 from .info_cli import Info
@@ -374,7 +374,9 @@ class Bench:
         check_output(self.json)
         from ..renderer.bench import run_bench
 
-        model = load_infnerf(self.checkpoint, "bench times InfNeRFs (infnerf eval says what a frame takes)")
+        model = load_kernel_model(
+            self.checkpoint, "bench times InfNeRFs and PyNeRFs (infnerf eval says what a frame takes)"
+        )
         write_json(self.json, run_bench(model, size, names))
         return 0
 

@@ -10,6 +10,7 @@ from ..renderer.cliutil import CommandError, say, whole_file
 
 if TYPE_CHECKING:
     from ..models.infnerf import InfNeRF
+    from ..models.pynerf import PyNeRF
 
 
 def check_file(path: Path) -> None:
@@ -34,6 +35,19 @@ def load_infnerf(path: Path, why: str) -> InfNeRF:
     if checkpoint.backend != "infnerf":
         raise CommandError(f"{path}: {why}, got a {TITLES[checkpoint.backend]}")
     return InfNeRF.from_checkpoint(checkpoint)
+
+
+def load_kernel_model(path: Path, why: str) -> InfNeRF | PyNeRF:
+    """The model of a file that the kernels render. Raises `CheckpointError`, and `CommandError` with `why` for one of
+    another kind."""
+    from ..models.backends import TITLES
+    from ..models.checkpoint import load_checkpoint
+    from ..models.pynerf import PyNeRF
+
+    checkpoint = load_checkpoint(path)
+    if checkpoint.backend not in ("infnerf", "pynerf"):
+        raise CommandError(f"{path}: {why}, got a {TITLES[checkpoint.backend]}")
+    return PyNeRF.from_checkpoint(checkpoint) if checkpoint.backend == "pynerf" else load_infnerf(path, why)
 
 
 def write_json(path: Path | None, values: Any) -> None:

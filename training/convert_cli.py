@@ -20,11 +20,12 @@ BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 
 @dataclass
 class Convert:
-    """Write a scene of any known format as InfNeRF's, or as nerfstudio's; or a public mip-NeRF as a checkpoint."""
+    """Write a scene of any known format as InfNeRF's, or as nerfstudio's; a public mip-NeRF as a checkpoint; or a
+    PyNeRF as a run of nerfstudio's plugin."""
 
     source: Positional[Path]
     """A scene's folder, or its file of cameras: InfNeRF, nerfstudio, instant-ngp, Blender, Multicam, LLFF, COLMAP. Or a
-    model: model.pt, the state dict of a PyTorch mip-NeRF."""
+    model: model.pt, the state dict of a PyTorch mip-NeRF; with --to nerfstudio a checkpoint of a PyNeRF."""
     out: Positional[Path]
     """The folder to write; for a model the checkpoint, OUT.pth."""
     to: Literal["infnerf", "nerfstudio"] = "infnerf"
@@ -57,7 +58,9 @@ class Convert:
     def run(self) -> int:
         if not self.source.exists():
             raise CommandError(f"{self.source}: no such file or folder")
-        return self._model() if is_model(self.source) else self._data()
+        if not is_model(self.source):
+            return self._data()
+        return self._export() if self.to == "nerfstudio" else self._model()
 
     def _changed(self) -> set[str]:
         """Options that were given."""
@@ -75,6 +78,20 @@ class Convert:
         counts = ", ".join(f"{count} {split} images" for split, count in summary.images.items())
         points = f"{summary.points} points" if summary.points else "no points"
         say(f"wrote {self.out} ({self.to}): {counts}, {points}")
+        return 0
+
+    def _export(self) -> int:
+        if other := sorted(self._changed() - {"to", "overwrite"}):
+            raise UsageError(f"--{other[0].replace('_', '-')} is not for a model that goes --to nerfstudio")
+        if self.out.exists() and not self.out.is_dir():
+            raise CommandError(f"{self.out}: expected a folder, found a file")
+        if not self.overwrite and self.out.is_dir() and any(self.out.iterdir()):
+            raise CommandError(f"{self.out}: expected an empty or new folder (--overwrite replaces what is there)")
+        from .export_nerfstudio import export_nerfstudio
+
+        for note in export_nerfstudio(self.source, self.out):
+            say(note)
+        say(f"wrote {self.out}: a run of nerfstudio's PyNeRF plugin (docs/checkpoint.md says what it holds)")
         return 0
 
     def _model(self) -> int:

@@ -6,6 +6,8 @@ are occupied, since no ray sees the others. `depth` casts rays of its own. Each 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -191,10 +193,14 @@ TERMS: dict[str, LossFunction] = {
 }  # fmt: skip
 
 
-def total_loss(inputs: LossInputs, config: LossConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum of all terms, and each one's weighted value by name, in the config's order."""
+def total_loss(
+    inputs: LossInputs, config: LossConfig, terms: Mapping[str, LossFunction] = TERMS
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum of all terms, and each one's weighted value by name, in the config's order.
+
+    `terms`: those of the model's kind."""
     rgb = rgb_l2 if config.rgb_form == "l2" else rgb_charbonnier
-    functions = {"rgb": rgb, **TERMS, **{name: function for name, function, _ in config.custom}}
+    functions = {"rgb": rgb, **terms, **{name: function for name, function, _ in config.custom}}
     parts = {name: weight * functions[name](inputs) for name, weight in config.weights().items()}
     total = sum(parts.values(), start=inputs.prediction.new_zeros(()))
     return total, parts

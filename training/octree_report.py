@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..models.backends import Model
 from ..models.checkpoint import Checkpoint
 from ..models.octree import Octree
+from ..models.pyramid import Pyramid
 from ..renderer.resolve import format_length
 
 _SIDES = "xyz"
@@ -26,7 +28,7 @@ def inspect(checkpoint: Checkpoint, model: Model) -> dict[str, Any]:
             "level": level,
             "nodes": count,
             "leaves": int(leaves[level]),
-            "size": octree.root_size / 2**level,
+            "size": float(octree.size(torch.tensor(level))),
             "gsd": float(model.gsd(level)),
             "parameters": count * node_parameters,
             "node_bytes": node_bytes,
@@ -67,8 +69,15 @@ def _network(config: dict[str, Any]) -> str:
     return f"{config['net_depth']} layers of {config['net_width']}, {waves}, {looks}"
 
 
+def _heads(config: dict[str, Any]) -> str:
+    sizes = f"{config['base_resolution']} to {config['max_resolution']}"
+    grids = f"up to {config['n_grid_levels']} {'shared ' * config['share_grid']}grids of {config['hash_table_size']}"
+    mlps = f"MLPs {config['density_hidden_dim']} and {config['hidden_dim']} wide"
+    return f"{grids} x {config['features_per_level']}, {sizes} cells, {mlps}, {config['interpolation']} interpolated"
+
+
 #: By backend: what a node can hold, of its config, in words.
-CAPACITY: dict[str, Callable[[dict[str, Any]], str]] = {"infnerf": _grids, "mipnerf": _network}
+CAPACITY: dict[str, Callable[[dict[str, Any]], str]] = {"infnerf": _grids, "pynerf": _heads, "mipnerf": _network}
 
 
 def describe(values: dict[str, Any]) -> list[str]:
@@ -126,6 +135,8 @@ def tree_lines(octree: Octree, max_lines: int) -> list[str]:
             return f"node {node}"
         return f"node {node}, {below[node]} below down to level {deepest[node]}"
 
+    if isinstance(octree, Pyramid):  # nothing hangs from anything
+        return [f"level {level}, the whole cube" for level in range(octree.n_nodes)]
     lines = [f"root, {label(0)}"]
     stack = [(0, "")]  # a node whose children come next, and what stands left of them
     while stack:

@@ -106,6 +106,12 @@ class LoadedScene:
         return self._cached("gsd", lambda: [float(self.model.gsd(level)) for level in range(len(self.level_counts))])
 
     @property
+    def level_edges(self) -> list[float]:
+        """Edge of each level's nodes, world units; a pyramid's levels all span the root."""
+        edges = self.boxes[1]
+        return self._cached("edges", lambda: [float(edges[self.levels == i][0]) for i in range(len(self.level_counts))])
+
+    @property
     def unit(self) -> str:
         return self.model.scene["unit"]
 

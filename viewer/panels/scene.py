@@ -45,7 +45,7 @@ def draw(context: Context) -> None:
             imgui.table_setup_column(title)
         imgui.table_headers_row()
         for level, nodes in enumerate(scene.level_counts):
-            edge = scene.root_size / 2**level
+            edge = scene.level_edges[level]
             for cell in (str(level), f"{nodes:,}", f"{edge:.4g}", f"{scene.level_gsd[level]:.3g}"):
                 imgui.table_next_column()
                 imgui.text(cell)
