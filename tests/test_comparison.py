@@ -135,8 +135,14 @@ def test_a_photograph_keeps_its_shape_inside_its_pane(two: bool, shape: tuple[in
         assert abs(width / height - shape[0] / shape[1]) < 0.02
     assert areas.left[2:] == areas.right[2:]
     assert (areas.left == areas.right) is not two
-    assert areas.size[0] <= shape[0]
-    assert areas.size in (areas.left[2:], shape)
+    assert areas.size == (shape[0] // areas.factor, shape[1] // areas.factor)
+    assert areas.factor == 1 or 0.6 < areas.size[0] / areas.left[2] < 1.6
+
+
+def test_a_large_photograph_is_averaged_over_whole_blocks() -> None:
+    camera = Camera(np.eye(4), 900, 900, 500, 300, 1003, 601)
+    areas = divide((0, 0, 260, 400), False, camera)
+    assert (areas.factor, areas.size) == (4, (250, 150))  # the remainder is dropped, as in evaluation
 
 
 # Photographs
@@ -151,14 +157,14 @@ def test_a_photograph_by_a_lens_is_undistorted_and_what_it_lacks_counts_nowhere(
     taken = (255 * (0.5 + 0.4 * rays[:, 0] / rays[:, 2])).reshape(30, 40)  # brightness by direction
     Image.fromarray(taken.astype(np.uint8)).convert("RGB").save(tmp_path / "a.png")
     data = PhotoSet(tmp_path, ["a"], [tmp_path / "a.png"], [None], [lens], [])
-    photograph = read_photograph(data, 0, (40, 30), "srgb")
+    photograph = read_photograph(data, 0, 1, (40, 30), "srgb")
     assert photograph.camera.is_pinhole
     straight = 0.5 + 0.4 * (x - 20) / 30
     known = photograph.known
     assert known is not None
     assert 0.3 < known.mean() < 1  # the lens saw less than its pinhole does
     assert np.abs(photograph.buffers.color[..., 0] - straight)[known].max() < 0.01
-    smaller = read_photograph(data, 0, (20, 15), "srgb")
+    smaller = read_photograph(data, 0, 2, (20, 15), "srgb")
     assert smaller.known is not None
     np.testing.assert_allclose(smaller.buffers.color, area_average(photograph.buffers.color, (20, 15)), atol=1e-6)
     np.testing.assert_array_equal(smaller.known, known.reshape(15, 2, 20, 2).all((1, 3)))
@@ -168,5 +174,5 @@ def test_an_image_that_went_away_is_a_sentence(tmp_path: Path) -> None:
     camera = Camera(np.eye(4), 30.0, 30.0, 20.0, 15.0, 40, 30)
     data = PhotoSet(tmp_path, ["a"], [tmp_path / "a.png"], [None], [camera], [])
     with pytest.raises(ValueError, match=r"a\.png: expected an image that opens") as caught:
-        read_photograph(data, 0, (40, 30), "srgb")
+        read_photograph(data, 0, 1, (40, 30), "srgb")
     assert "\n" not in str(caught.value)

@@ -12,7 +12,7 @@ import pytest
 from fake_interop import GLFakeDriver
 
 from infnerf.renderer.device_picture import DevicePicture, PictureBuffers
-from infnerf.renderer.frame import CHANNELS
+from infnerf.renderer.frame import CHANNELS, FrameBuffers
 from infnerf.renderer.interop import PATHS, DevicePaths, Layout
 from infnerf.viewer.path_check import arrives, check_path, known_picture, read_texture, uploaded
 from infnerf.viewer.texture import SceneTexture
@@ -96,3 +96,34 @@ def test_the_gpu_shows_a_hundred_pictures_of_two_sizes_and_leaks_nothing(context
         assert free[0] - free[1] < 16 << 20
         assert Layout.of_channel("color", first).n_bytes == large.color.nbytes
     texture.close()
+
+
+def flipped(host: FrameBuffers) -> FrameBuffers:
+    return type(host)(**{name: np.ascontiguousarray(channel[::-1]) for name, channel in host.channels().items()})
+
+
+@pytest.mark.gpu
+def test_two_pictures_of_a_comparison_have_paths_of_their_own(context: str) -> None:
+    """As the panes of a comparison: in turn, in one context; what one gives back the other still has."""
+    from cuda.bindings import runtime
+
+    from infnerf.renderer.interop_cuda import open_paths
+
+    paths = [open_paths(), open_paths()]
+    textures = [SceneTexture(path) for path in paths]
+    hosts = [known_picture(), flipped(known_picture())]
+    device = paths[0].device
+    assert device is not None
+    with uploaded(runtime, hosts[0], device) as first, uploaded(runtime, hosts[1], device) as second:
+        for number in range(6):
+            side = number % 2
+            textures[side].show(PictureBuffers((first, second)[side]))
+            textures[side].need(CHANNELS)
+            for shown, host in list(zip(textures, hosts, strict=True))[: number + 1]:
+                found = read_texture(shown.textures["color"], host.color)
+                np.testing.assert_array_equal(found.view(np.int32), host.color.view(np.int32))
+        textures[0].close()
+        textures[1].show(PictureBuffers(second))
+        textures[1].need(CHANNELS)
+        assert textures[1].path.name == "surface", textures[1].path.reason
+    textures[1].close()

@@ -187,10 +187,10 @@ def test_bookmark_and_home_keys(viewer: Harness) -> None:
     viewer.settle()
     assert viewer.app.home is not None
     np.testing.assert_allclose(viewer.app.state.camera.c2w, viewer.app.home.c2w, atol=1e-9)
-    viewer.press(key._4)
+    viewer.press(key.mod_shift, key._4)
     viewer.settle()
     np.testing.assert_allclose(viewer.app.state.camera.c2w, pose, atol=1e-9)
-    viewer.press(key._5)
+    viewer.press(key.mod_shift, key._5)
     assert "empty" in viewer.app.notices.current()[-1].text
 
 

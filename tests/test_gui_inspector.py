@@ -1,4 +1,4 @@
-"""The pixel inspector: figures under the cursor, a clicked pixel's ray, its file, its mark, and what can't be traced."""
+"""The pixel inspector: figures under the cursor, a clicked pixel's ray, its file, its mark, what has no ray."""
 
 from __future__ import annotations
 
@@ -44,8 +44,7 @@ def click(viewer: Harness) -> None:
 
 def test_the_figures_are_the_pictures(real: Harness) -> None:
     inspector, snapshot = real.app.inspector, real.app.picture.snapshot
-    assert inspector.readout is None
-    real.over_scene(lambda c: None)
+    real.over_scene(lambda c: c.mouse_move_to_pos(real.middle()))
     what = inspector.readout
     assert what is not None
     assert snapshot is not None
@@ -106,13 +105,13 @@ def test_the_panel_switches_saves_and_forgets(real: Harness, tmp_path: Path, mon
     ray = real.app.inspector.ray
     assert ray is not None
     marked = real.screen()
-    use(real, "Inspector", lambda c: c.item_click("##inspect_export"))
+    use(real, "Inspector", lambda c: c.item_click("###inspect_export"))
     real.settle()
     stored = json.loads((tmp_path / "ray-0001.json").read_text())
     assert stored["pixel"] == list(ray.pixel)
     assert len(stored["samples"]["t"]) == len(ray.samples) > 0
     assert any("Saved ray-0001.json" in notice.text for notice in real.app.notices.current())
-    use(real, "Inspector", lambda c: c.item_click("##inspect_clear"))
+    use(real, "Inspector", lambda c: c.item_click("###inspect_clear"))
     assert real.app.inspector.ray is None
     x, y = (round(at) for at in real.middle())
     around = np.s_[y - 20 : y + 20, x - 20 : x + 20]

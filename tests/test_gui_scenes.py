@@ -105,14 +105,3 @@ def test_no_more_scenes_open_than_there_are_keys(viewer: Harness) -> None:
     viewer.settle()
     assert len(app.session.loaded) == 9
     assert any("close one first" in notice.text for notice in app.notices.current())  # other news does not hide it
-
-
-def test_bookmarks_are_reached_with_shift(viewer: Harness) -> None:
-    key, app = viewer.imgui.Key, viewer.app
-    viewer.press(key.mod_ctrl, key._4)
-    stored = app.state.camera.c2w
-    app.state.camera.turn(0.5, 0.1)
-    viewer.settle()
-    viewer.press(key.mod_shift, key._4)
-    viewer.settle()
-    np.testing.assert_allclose(app.state.camera.c2w, stored, atol=1e-9)

@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 from infnerf.models.checkpoint import load_checkpoint, save_checkpoint
+from infnerf.models.mipnerf import MipNeRF
+from infnerf.models.mipnerf_config import MipNeRFConfig
 from infnerf.renderer.accumulate import render_accumulated
 from infnerf.renderer.cliutil import Interrupted
 from infnerf.renderer.comparison import compose, psnr
@@ -186,6 +188,20 @@ def test_an_automatic_job_fits_its_budget(tiny_checkpoint: Path, monkeypatch: py
         slow = headless.fitted(renderer, job)
     assert (fast.video_size, fast.frames, fast.samples) == ((640, 360), headless.MOST_FRAMES, 16)
     assert (slow.video_size, slow.frames, slow.samples) == ((202, 112), headless.LEAST_FRAMES, 1)
+
+
+def test_an_automatic_job_of_a_slow_model_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stills shrink too, and it is timed on a frame so small that timing takes no time."""
+    config = MipNeRFConfig(net_depth=2, skip_layer=1, net_width=8, view_width=8, max_deg=4, num_samples=4)
+    save_checkpoint(MipNeRF(config).checkpoint(), tmp_path / "m.pth")
+    with Renderer.from_checkpoint(tmp_path / "m.pth") as renderer:
+        assert headless.frame_seconds(renderer, renderer.home_camera(1280, 720), 0.0) > 0
+        monkeypatch.setattr(headless, "frame_seconds", lambda _s, camera, _b: 5e-3 * camera.width * camera.height)
+        job = headless.fitted(renderer, headless.automatic(HeadlessJob(tmp_path / "m.pth"), fit=True))
+    assert job.size[0] * job.size[1] <= 2000
+    assert job.video_size is not None
+    assert job.video_size[1] >= headless.SLOW_HEIGHT
+    assert (job.samples, job.video_samples, job.frames) == (1, 1, headless.LEAST_FRAMES)
 
 
 def test_the_estimate_of_a_frames_time_is_of_the_whole_frame(tiny_checkpoint: Path) -> None:

@@ -130,3 +130,17 @@ def test_behind_the_window_it_keeps_its_pace(tmp_path: Path) -> None:
     scene = open_checkpoint(tmp_path / "m.pth", "auto")
     assert pace_of(scene.executor) == MipExecutor(MipNeRF(TINY)).pace
     assert (scene.backend, scene.n_parameters) == ("mipnerf", TINY.n_parameters)
+
+
+@pytest.mark.gpu
+def test_halves_on_a_gpu_show_the_same() -> None:
+    """Against float32 on the CPU, on waves that halves can follow: display-sized differences only."""
+    model = MipNeRF(replace(TINY, net_width=64, num_samples=32, density_bias=1.0), seed=4)
+    camera = camera_at()
+    device = MipExecutor(model, device="cuda")
+    assert (device.dtype, device.device.type) == (torch.float16, "cuda")
+    for frame in (0, 2):
+        request = RenderRequest(camera, frame=frame)
+        expected, actual = rendered(MipExecutor(model, device="cpu"), request)[0], rendered(device, request)[0]
+        np.testing.assert_allclose(actual.color, expected.color, rtol=0, atol=1e-2)
+        np.testing.assert_allclose(actual.depth, expected.depth, rtol=2e-2)

@@ -7,12 +7,14 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import format_scenes as make
 import numpy as np
 import pytest
 import torch
 
 from infnerf.data.dataset import load_dataset
 from infnerf.models.backends import load_model
+from infnerf.models.camera import look_at
 from infnerf.models.checkpoint import load_checkpoint
 from infnerf.models.mipnerf import MipNeRF
 from infnerf.models.mipnerf_config import MipNeRFConfig
@@ -108,6 +110,24 @@ def test_where_a_model_lies(city: Path) -> None:
     assert (placed(told, data).near, placed(told, data).far) == (0.5, 3.0)
     assert placed(replace(own, near=1.0), data).placement == own.placement
     assert placed(TINY, replace(data, points=None)).far == pytest.approx(own.far)
+
+
+@pytest.mark.parametrize("name", ["nerfstudio", "blender", "llff", "colmap"])
+def test_it_trains_on_every_format(name: str, tmp_path: Path) -> None:
+    """InfNeRF's own is the city's, in the other tests; Multicam's images are too small here for a pyramid."""
+    trainer = trainer_of(make.WRITERS[name](tmp_path / "scene"))
+    assert 0 < trainer.model.config.near < trainer.model.config.far < 100
+    assert np.isfinite(trainer.step(0.0).loss)
+
+
+def test_a_camera_that_sees_nothing_leaves_the_planes_finite(city: Path) -> None:
+    data = load_dataset(city)
+    assert data.points is not None
+    away = [
+        camera.moved(look_at(np.array([0.0, 0, 900]), np.array([0.0, 0, 999]), np.ones(3))) for camera in data.cameras
+    ]
+    config = placed(TINY, replace(data, cameras=away))
+    assert 0 < config.near < config.far < 1e3
 
 
 def test_from_files_to_files(city: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

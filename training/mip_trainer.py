@@ -79,13 +79,13 @@ def placed(config: MipNeRFConfig, data: Dataset) -> MipNeRFConfig:
     if (config.near, config.far) != (default.near, default.far):
         return config
     corners = np.where(np.indices((2, 2, 2)).reshape(3, 8).T, high, low)
-    depths = [(corners - camera.position) @ camera.c2w[:3, 2] for camera in data.cameras]
-    far = max(float(depth.max()) for depth in depths)
-    near = min(float(depth.min()) for depth in depths)
+    depths = np.array([(corners - camera.position) @ camera.c2w[:3, 2] for camera in data.cameras])
+    far = float(depths.max()) if depths.max() > 0 else float(np.linalg.norm(high - low))
+    near = float(depths.min())
     if data.points is not None and len(data.points.xyz):
         near = BEFORE_POINTS * min(_nearest(data, i) for i in range(len(data.cameras)))
-    far = config.scale * (far if far > 0 else float(np.linalg.norm(high - low)))
-    return replace(config, near=max(config.scale * near, NEAREST * far), far=far)
+    near = min(max(near, NEAREST * far), far / 2)
+    return replace(config, near=config.scale * near, far=config.scale * far)
 
 
 def _nearest(data: Dataset, index: int) -> float:

@@ -16,7 +16,8 @@ class Areas:
 
     left: Box  # px, of the picture
     right: Box
-    size: tuple[int, int]  # px that a picture is rendered at: its place's, or a photograph's own where that is smaller
+    size: tuple[int, int]  # px that a picture is rendered at
+    factor: int = 1  # px of a photograph, per edge, that are averaged for one of the picture
 
     def rect(self, side: int, scale: float) -> Rect:
         """A side's picture in ImGui's units, of `scale` px each."""
@@ -33,21 +34,25 @@ class Areas:
 def divide(scene: Box, two_panes: bool, photograph: Camera | None = None) -> Areas:
     """The place that panels leave free, for one picture or two, of any camera or of a photograph's.
 
+    With a photograph a picture has its pixels, or means of whole blocks of them, the size that is nearest to the
+    place's: what is compared is then what `infnerf eval` measures, whatever the window's size.
+
     >>> import numpy as np
     >>> divide((0, 0, 101, 50), True).right
     (51, 0, 50, 50)
     >>> divide((0, 0, 100, 50), False, Camera(np.eye(4), 9, 9, 5, 5, 10, 10))
-    Areas(left=(25, 0, 50, 50), right=(25, 0, 50, 50), size=(10, 10))
+    Areas(left=(25, 0, 50, 50), right=(25, 0, 50, 50), size=(10, 10), factor=1)
     """
     x, y, width, height = scene
     if two_panes:
         width = max(width // 2, 1)
     left = _fitted((x, y, width, height), photograph)
     right = _fitted((x + max(scene[2] - width, 0), y, width, height), photograph) if two_panes else left
-    size = left[2], left[3]
-    if photograph is not None and size[0] > photograph.width:
-        size = photograph.width, photograph.height
-    return Areas(left, right, size)
+    if photograph is None:
+        return Areas(left, right, (left[2], left[3]))
+    most = min(photograph.width, photograph.height)
+    factor = min(max(round(photograph.width / left[2]), 1), most)
+    return Areas(left, right, (photograph.width // factor, photograph.height // factor), factor)
 
 
 def _fitted(pane: Box, photograph: Camera | None) -> Box:

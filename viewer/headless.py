@@ -16,6 +16,7 @@ from ..renderer.cliutil import (
 )
 from ..renderer.comparison import MAPS, compose, psnr
 from ..renderer.frame import FrameBuffers, RenderRequest
+from ..renderer.pace import pace_of
 from ..renderer.path_presets import make_shots
 from ..renderer.pngmeta import save_png
 from ..renderer.recording import record
@@ -25,6 +26,7 @@ VIDEO, STILL = Path("infnerf-view.mp4"), Path("infnerf-view.png")
 VIDEO_BUDGET, STILL_BUDGET = 40.0, 10.0  # s of an automatic run; with loading about a minute in all
 LEAST_FRAMES, MOST_FRAMES = 48, 240
 SMALLEST_HEIGHT = 90  # px, below which an automatic video is not worth watching
+SLOW_HEIGHT = 18  # px, of a model that is slow by nature: better than an hour
 
 
 @dataclass(frozen=True)
@@ -118,29 +120,50 @@ def record_video(renderer: Renderer, job: HeadlessJob, out: Path) -> None:
 
 
 def fitted(renderer: Renderer, job: HeadlessJob) -> HeadlessJob:
-    """The job with the video's size, its frames and the still's samples as fit the budgets on this machine."""
-    samples = int(STILL_BUDGET / frame_seconds(renderer, still_camera(renderer, job), job.lod_bias))
+    """The job with the video's size, its frames and the still's samples as fit the budgets on this machine; of a model
+    that is slow by nature also with the still's size and the video's samples."""
+    slow = pace_of(renderer.executor).ladder
+    least, still = (SLOW_HEIGHT if slow else SMALLEST_HEIGHT), job
+    while slow and still.size[1] * 3 // 8 * 2 >= least:
+        if frame_seconds(renderer, still_camera(renderer, still), job.lod_bias) <= STILL_BUDGET:
+            break
+        still = replace(still, size=smaller(*still.size))
+    samples = int(STILL_BUDGET / frame_seconds(renderer, still_camera(renderer, still), job.lod_bias))
     width, height = job.video_size or job.size
+    video_samples = 1 if slow else job.video_samples
     while True:
         camera = make_shots(job.path, renderer.model, 1, width, height)[0].camera
-        frames = int(VIDEO_BUDGET / (frame_seconds(renderer, camera, job.lod_bias) * job.video_samples))
-        smaller = (width * 3 // 8 * 2, height * 3 // 8 * 2)  # three quarters, even
-        if frames >= LEAST_FRAMES or smaller[1] < SMALLEST_HEIGHT:
+        frames = int(VIDEO_BUDGET / (frame_seconds(renderer, camera, job.lod_bias) * video_samples))
+        if frames >= LEAST_FRAMES or smaller(width, height)[1] < least:
             break
-        width, height = smaller
+        width, height = smaller(width, height)
     return replace(
-        job,
+        still,
         video_size=(width, height),
+        video_samples=video_samples,
         frames=min(max(frames, LEAST_FRAMES), MOST_FRAMES),
         samples=min(max(samples, 1), job.samples),
     )
 
 
+def smaller(width: int, height: int) -> tuple[int, int]:
+    """Three quarters of a size, even."""
+    return width * 3 // 8 * 2, height * 3 // 8 * 2
+
+
 def frame_seconds(renderer: Renderer, camera: Camera, lod_bias: float) -> float:
     """An estimate of one frame's time from four bands of it, an eighth in all.
 
-    A smaller frame would mislead: its wider cones take coarser levels and fewer steps.
+    A smaller frame would mislead: its wider cones take coarser levels and fewer steps. Not so of a model that is slow
+    by nature: all its rays take the same, and an eighth of a frame may take hours.
     """
+    pace = pace_of(renderer.executor)
+    if pace.ladder:
+        pixels = camera.width * camera.height
+        camera = camera.resized(*(max(2, round(edge * pace.least_scale)) for edge in (camera.width, camera.height)))
+        start = time.perf_counter()
+        renderer.executor.render(RenderRequest(camera), FrameBuffers.allocate(camera.width, camera.height))
+        return (time.perf_counter() - start) * pixels / (camera.width * camera.height)
     buffers = FrameBuffers.allocate(camera.width, camera.height)
     rows = max(1, camera.height // 32)
     tops = [camera.height * k // 8 for k in (1, 3, 5, 7)]

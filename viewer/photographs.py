@@ -70,11 +70,14 @@ def open_data(path: Path, scene: dict[str, Any]) -> PhotoSet:
     return PhotoSet(Path(path), data.names, data.images, masks, data.cameras, data.warnings)
 
 
-def read_photograph(data: PhotoSet, number: int, size: tuple[int, int], color_space: str) -> Photograph:
-    """One image, undistorted, area-averaged to `size` px. Slow. Raises `DatasetError` for one that can't be read."""
+def read_photograph(data: PhotoSet, number: int, factor: int, size: tuple[int, int], color_space: str) -> Photograph:
+    """One image, undistorted, averaged over blocks of `factor` px a side, then to `size` px where that is less.
+
+    Slow. Raises `DatasetError` for one that can't be read.
+    """
     from ..data.masks import coverage
     from ..data.pinhole import pinhole_truth
-    from ..data.pixels import read_image
+    from ..data.pixels import box_average, box_camera, read_image
     from ..data.ply import DatasetError
 
     path, camera = data.images[number], data.cameras[number]
@@ -87,11 +90,11 @@ def read_photograph(data: PhotoSet, number: int, size: tuple[int, int], color_sp
         raise DatasetError(f"{path}: expected {camera.width}x{camera.height} as it was, found {found}")
     image, known = pinhole_truth(image, camera, coverage(camera, data.masks[number]))
     buffers = FrameBuffers.allocate(*size)
-    buffers.color[:] = area_average(image, size)
-    share = area_average(known.astype(np.float32)[..., None], size)[..., 0]
+    buffers.color[:] = area_average(box_average(image, factor), size)
+    share = area_average(box_average(known[..., None].astype(np.float32), factor), size)[..., 0]
     buffers.samples[:] = share > 1 - 1e-4  # a part would not be the pixel's mean
     whole = bool(buffers.samples.all())
-    return Photograph(number, data.names[number], camera.pinhole().resized(*size), buffers, whole)
+    return Photograph(number, data.names[number], box_camera(camera, factor).pinhole().resized(*size), buffers, whole)
 
 
 def area_average(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -129,14 +132,15 @@ class Photographs:
         path, facts = Path(path).expanduser(), scene.model.scene
         self._opening = (self._worker.submit("data", lambda: open_data(path, facts)), path)
 
-    def want(self, number: int, size: tuple[int, int], scene: LoadedScene) -> None:
-        """Reads an image at a size in a scene's colour space, unless that was asked for last."""
+    def want(self, number: int, factor: int, size: tuple[int, int], scene: LoadedScene) -> None:
+        """Reads an image by a factor at a size in a scene's colour space, unless that was asked for last."""
         data, color_space = self.data, scene.model.scene["color_space"]
-        wanted = (data, number, size, color_space)
+        wanted = (data, number, factor, size, color_space)
         if data is None or wanted == self._wanted:
             return
         self._wanted = wanted
-        self._worker.submit("photograph", lambda: (wanted, read_photograph(data, number, size, color_space)))
+        job = lambda: (wanted, read_photograph(data, number, factor, size, color_space))  # noqa: E731
+        self._worker.submit("photograph", job)
 
     def camera(self, number: int) -> Camera | None:
         """The pinhole of an image at its own size; None where there is no such image."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..data.pixels import box_camera
 from ..models.camera import Camera
 from ..renderer.scheduler import View
 from . import sides
@@ -46,7 +47,7 @@ class Stage:
     def camera(self) -> Camera:
         """The camera of the view, in the pixels that pictures are rendered at; a photograph's own one at its place."""
         own = self.photograph_camera
-        return self.state.camera.camera(*self.areas.size) if own is None else own.resized(*self.areas.size)
+        return self.state.camera.camera(*self.areas.size) if own is None else box_camera(own, self.areas.factor)
 
     def snap(self, number: int) -> Rig | None:
         """Where a photograph was taken from, at its field of view; it becomes a side, the right one if it is none.
@@ -75,11 +76,13 @@ class Stage:
         state, loaded, photographs = self.state, self.session.loaded, self.photographs
         if photographs.data is not self._data:  # its images have other numbers
             self._data, self.snapped, state.photo = photographs.data, None, 0
+            if photographs.data is not None and len(loaded) == 1:  # what else could be compared
+                sides.choose(state, 1 - sides.leading(state), PHOTO)
         sides.settle(state, len(loaded), photographs.data is not None)
         at_photograph = self.at_photograph
         width, height = (max(round(edge * state.resolution), 1) for edge in self.areas.size)
         if at_photograph and self.session.scene is not None:
-            photographs.want(state.photo, (width, height), self.session.scene)
+            photographs.want(state.photo, self.areas.factor, (width, height), self.session.scene)
         at_hand = photographs.at_hand(state.photo, (width, height))
         self.comparison.arrange(state, loaded, at_photograph, at_hand, self.view)
         self.session.show(tuple(pane.loaded for pane in self.comparison.shown if pane.loaded is not None))

@@ -73,11 +73,11 @@ def _ray(context: Context, ray: RayProbe) -> None:
 def _plots(ray: RayProbe) -> None:
     samples = ray.samples
     _strip(ray)
-    _plot(ray, "weight", (("weight", samples.weight), ("light left", samples.trans)), (0.0, 1.05))
+    _plot(ray, "share", (("weight", samples.weight), ("light left", samples.trans)), (0.0, 1.5))
     density = np.log10(np.maximum(samples.sigma, 1e-6))
-    span = float(density.min()) - 0.5, float(density.max()) + 0.5
-    _plot(ray, f"density, log10 per {ray.unit}", (("density", density),), span)
-    top = float(max(samples.level.max(), samples.wanted.max())) + 0.5
+    span = float(density.min()) - 0.5, float(density.max()) + 2.0
+    _plot(ray, "log10", ((f"density, 1 / {ray.unit}", density),), span)
+    top = float(max(samples.level.max(), samples.wanted.max())) + 2.0  # room for the legend
     _plot(ray, "level", (("asked for", samples.wanted), ("answered", samples.level)), (-0.5, top))
 
 
