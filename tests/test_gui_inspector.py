@@ -136,7 +136,9 @@ def test_a_model_without_rays_is_said_and_the_key_switches(viewer: Harness) -> N
     viewer.press(viewer.imgui.Key.i)
     assert viewer.app.state.inspect
     click(viewer)
-    assert any("No ray: rays are inspected in octrees and pyramids only" in n.text for n in viewer.app.notices.current())
+    assert any(
+        "No ray: rays are inspected in octrees and pyramids only" in n.text for n in viewer.app.notices.current()
+    )
     assert viewer.app.inspector.ray is None
     assert viewer.app.inspector.readout is not None  # the picture's own figures are there all the same
     viewer.press(viewer.imgui.Key.i)

@@ -120,7 +120,9 @@ def test_who_renders_it() -> None:
     assert why.startswith("torch: mip-NeRF in batches on ")
     assert "not cpu: the cpu executor renders InfNeRF and PyNeRF models, not MipNeRF" in why
     for name in ("cpu", "cuda"):
-        with pytest.raises(ExecutorUnavailable, match=f"the {name} executor renders InfNeRF and PyNeRF models, not MipNeRF"):
+        with pytest.raises(
+            ExecutorUnavailable, match=f"the {name} executor renders InfNeRF and PyNeRF models, not MipNeRF"
+        ):
             make_executor(name, model)
     assert MipExecutor.supports(InfNeRF.load) is not None
 
