@@ -45,7 +45,7 @@ class MipExecutor:
 
     def __init__(self, model: MipNeRF, dtype: torch.dtype | None = None, device: str | None = None) -> None:
         """`dtype`: of the network, None: half on CUDA, else float32; float64 makes all float64."""
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(device or working_device())
         on_gpu = self.device.type == "cuda"
         self.dtype = dtype or (torch.float16 if on_gpu else torch.float32)
         self.precise = torch.float64 if self.dtype == torch.float64 else torch.float32  # of all but the network
@@ -152,6 +152,17 @@ class MipExecutor:
 
     def close(self) -> None:
         """Nothing to give back: torch keeps its memory."""
+
+
+def working_device() -> str:
+    """ "cuda" where torch has a GPU that answers: one that was lost does not, in this process."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    try:
+        torch.ones(1, device="cuda").sum().item()
+    except RuntimeError:
+        return "cpu"
+    return "cuda"
 
 
 def _pace(model: MipNeRF, work: float) -> Pace:

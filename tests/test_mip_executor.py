@@ -16,8 +16,8 @@ from infnerf.models.infnerf import InfNeRF
 from infnerf.models.mipnerf import MipNeRF
 from infnerf.models.mipnerf_config import MipNeRFConfig
 from infnerf.renderer.executors import ExecutorUnavailable, make_executor
-from infnerf.renderer.frame import FrameBuffers, RenderRequest, RenderStats
-from infnerf.renderer.mip_executor import LEAST_SCALE, MipExecutor
+from infnerf.renderer.frame import DeviceLost, FrameBuffers, RenderRequest, RenderStats
+from infnerf.renderer.mip_executor import LEAST_SCALE, MipExecutor, working_device
 from infnerf.renderer.pace import FIRST_SCALE, MIN_SCALE, pace_of
 from infnerf.viewer.scene import open_checkpoint
 
@@ -132,6 +132,22 @@ def test_behind_the_window_it_keeps_its_pace(tmp_path: Path) -> None:
     scene = open_checkpoint(tmp_path / "m.pth", "auto")
     assert pace_of(scene.executor) == MipExecutor(MipNeRF(TINY)).pace
     assert (scene.backend, scene.n_parameters) == ("mipnerf", TINY.n_parameters)
+
+
+def test_a_lost_device_is_told_and_the_next_executor_takes_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: object, **_options: object) -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    executor, request = MipExecutor(MipNeRF(TINY), device="cpu"), RenderRequest(camera_at())
+    monkeypatch.setattr(executor, "_batch", broken)
+    with pytest.raises(RuntimeError, match="unspecified"):  # of the processor's it would be a bug of ours
+        rendered(executor, request)
+    executor.device = torch.device("cuda")
+    with pytest.raises(DeviceLost, match="the CUDA device failed while a mip-NeRF was rendered"):
+        rendered(executor, request)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", broken)
+    assert working_device() == "cpu"
 
 
 @pytest.mark.gpu
