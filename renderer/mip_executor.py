@@ -155,7 +155,7 @@ class MipExecutor:
 
 
 def working_device() -> str:
-    """ "cuda" where torch has a GPU that answers: one that was lost does not, in this process."""
+    """The GPU that torch has, if it answers (one that was lost does not, in this process), else the processor."""
     if not torch.cuda.is_available():
         return "cpu"
     try:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import format_scenes as make
 import numpy as np
 import pytest
 import torch
 from mip_reference import Shape, public_state, render_ray
 
 from infnerf.models.backends import load_model
-from infnerf.models.camera import Camera, look_at
+from infnerf.models.camera import OPENGL_FLIP, Camera, look_at
 from infnerf.models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from infnerf.models.mipnerf import Look, MipNeRF, MipRays, look_along
 from infnerf.models.mipnerf_config import MipNeRFConfig
 from infnerf.training import cli
+from infnerf.training.evaluate import open_split
 
 TINY = MipNeRFConfig(net_depth=3, skip_layer=1, net_width=8, view_width=8, max_deg=4, num_samples=6)
 
@@ -116,6 +119,18 @@ def test_a_placed_model_is_the_same_picture_from_the_placed_camera(tmp_path: Pat
     ):
         assert torch.allclose(a.color, b.color, atol=1e-6)
         assert torch.allclose(a.depth, b.depth, atol=1e-6)  # both in model units
+
+
+def test_its_data_set_is_read_in_the_coordinates_it_was_trained_in(tmp_path: Path) -> None:
+    """A Blender scene's poses as its file has them, in OpenCV's axes, and its focal length: not moved, not scaled."""
+    model = convert(public_state(Shape(hidden=8, samples=8)), tmp_path)
+    scene = make.blender(tmp_path / "scene")
+    stored = json.loads((scene / "transforms_test.json").read_text())
+    data, _ = open_split(scene, "test", model.scene)
+    assert len(data) == len(stored["frames"]) > 0
+    for camera, frame in zip(data.cameras, stored["frames"], strict=True):
+        np.testing.assert_allclose(camera.c2w, np.array(frame["transform_matrix"]) @ OPENGL_FLIP, atol=1e-9)
+        assert camera.fx == pytest.approx(0.5 * camera.width / np.tan(0.5 * stored["camera_angle_x"]))
 
 
 # --- files that are none ---------------------------------------------------------------------------------------------
