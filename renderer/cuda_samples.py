@@ -17,6 +17,7 @@ from ..models.infnerf import InfNeRF
 from ..models.marching import MarchSettings, PackedSamples
 from .gpu_loader import GRAD_SAMPLES
 from .kernels import FieldSamplesStruct, PackedStruct, RaysStruct, SceneArrays, SegmentsStruct, pointer
+from .sample_kernels import check_appearance, gradients_of
 from .torch_launch import TorchLauncher, torch_launcher
 
 TILES_AT_ONCE = 2048  # of GRAD_SAMPLES, in a backward pass: bounds what it keeps of them, about 100 MB
@@ -76,21 +77,12 @@ class CudaSampleKernels:
         `directions`: [n_rays, 3]. `appearance`: [n_rays, appearance_dim]; None: zeros.
         """
         model = self.model
-        if appearance is not None and appearance.shape[-1] != model.config.appearance_dim:
-            raise ValueError(
-                f"CudaSampleKernels.field: appearance must be [n_rays, {model.config.appearance_dim}], "
-                f"got {list(appearance.shape)}"
-            )
+        check_appearance(model, appearance)
         return _Field.apply(model.tables, model.mlp, appearance, samples, directions, self)  # type: ignore[return-value]
 
     def gradients(self) -> tuple[Tensor, Tensor]:
         """`.grad` of tables and MLPs, which the kernels add to in place; made once, as `SampleKernels.gradients`."""
-        for parameter in (self.model.tables, self.model.mlp):
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        assert self.model.tables.grad is not None
-        assert self.model.mlp.grad is not None
-        return self.model.tables.grad, self.model.mlp.grad
+        return gradients_of(self.model.tables, self.model.mlp)
 
     def composite(self, sigmas: Tensor, rgb: Tensor, samples: PackedSamples, n_rays: int, early_stop: float) -> Tensor:
         """Premultiplied RGBA [n_rays, 4] of packed samples; differentiable in `sigmas` and `rgb`.

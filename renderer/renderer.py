@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .video import VideoWriter
 
 DEMO = Path(__file__).resolve().parents[1] / "assets" / "demo.pth"
+#: The same scene through other models, each beside it where it is installed.
+DEMO_OTHERS = tuple(DEMO.with_name(f"demo.{backend}.pth") for backend in ("pynerf", "mipnerf"))
 
 
 @dataclass

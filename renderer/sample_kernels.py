@@ -29,6 +29,26 @@ from .kernels import (
 CHUNK = 1024  # rays a call: threads take turns on these
 
 
+def check_appearance(model: InfNeRF, appearance: Tensor | None) -> None:
+    """Raises `ValueError` for vectors that are not the model's: [n_rays, appearance_dim], or None for zeros."""
+    expected = model.config.appearance_dim
+    if appearance is not None and appearance.shape[-1] != expected:
+        raise ValueError(f"field: appearance must be [n_rays, {expected}], got {list(appearance.shape)}")
+
+
+def gradients_of(tables: Tensor, mlp: Tensor) -> tuple[Tensor, Tensor]:
+    """Their `.grad`, which kernels add to in place.
+
+    Made once: clearing arrays of the whole model in every step would make a step cost what the tree holds.
+    """
+    for parameter in (tables, mlp):
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    assert tables.grad is not None
+    assert mlp.grad is not None
+    return tables.grad, mlp.grad
+
+
 class SampleKernels:
     """Marching and field of one float32 model whose parameters are updated in place. `plain`: without SIMD (tests)."""
 
@@ -93,24 +113,12 @@ class SampleKernels:
         `directions`: [n_rays, 3]. `appearance`: [n_rays, appearance_dim]; None: zeros.
         """
         model = self.model
-        if appearance is not None and appearance.shape[-1] != model.config.appearance_dim:
-            raise ValueError(
-                f"SampleKernels.field: appearance must be [n_rays, {model.config.appearance_dim}], "
-                f"got {list(appearance.shape)}"
-            )
+        check_appearance(model, appearance)
         return _Field.apply(model.tables, model.mlp, appearance, samples, directions, self)  # type: ignore[return-value]
 
     def gradients(self) -> tuple[Tensor, Tensor]:
-        """`.grad` of tables and MLPs, which the kernels add to in place.
-
-        Made once: clearing arrays of the whole model in every step would make a step cost what the tree holds.
-        """
-        for parameter in (self.model.tables, self.model.mlp):
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        assert self.model.tables.grad is not None
-        assert self.model.mlp.grad is not None
-        return self.model.tables.grad, self.model.mlp.grad
+        """`.grad` of tables and MLPs, which the kernels add to in place (`gradients_of`)."""
+        return gradients_of(self.model.tables, self.model.mlp)
 
     def composite(self, sigmas: Tensor, rgb: Tensor, samples: PackedSamples, n_rays: int, early_stop: float) -> Tensor:
         """Premultiplied RGBA [n_rays, 4] of packed samples; differentiable in `sigmas` and `rgb`.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from infnerf.renderer import renderer
 from infnerf.renderer.comparison import COMPARISONS
 from infnerf.viewer import cli
 from infnerf.viewer.sides import MAX_SCENES
@@ -43,6 +45,15 @@ def test_without_a_display_several_scenes_are_refused(
     monkeypatch.setattr(cli, "has_display", lambda: False)
     assert cli.main([HERE, HERE]) == 2
     assert "need a window" in capsys.readouterr().err
+
+
+def test_the_demo_brings_its_other_models_where_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    other = tmp_path / "demo.pynerf.pth"
+    monkeypatch.setattr(renderer, "DEMO_OTHERS", (other, tmp_path / "demo.mipnerf.pth"))
+    assert cli._checkpoints(cli.Arguments()) == (renderer.DEMO,)
+    other.touch()
+    assert cli._checkpoints(cli.Arguments()) == (renderer.DEMO, other)
+    assert cli._checkpoints(cli.Arguments((Path(HERE),))) == (Path(HERE),)
 
 
 def test_the_command_line_has_the_windows_words_and_numbers() -> None:

@@ -208,11 +208,11 @@ def _refuse_headless_flags(arguments: Arguments) -> None:
 
 
 def _checkpoints(arguments: Arguments) -> tuple[Path, ...]:
-    from ..renderer.renderer import DEMO
+    from ..renderer.renderer import DEMO, DEMO_OTHERS
 
     if not arguments.checkpoints and not DEMO.is_file():
         raise CommandError(f"the demo scene is not installed ({DEMO} is missing); name a CHECKPOINT")
-    return arguments.checkpoints or (DEMO,)
+    return arguments.checkpoints or (DEMO, *(path for path in DEMO_OTHERS if path.is_file()))
 
 
 def _headless(arguments: Arguments, size: tuple[int, int] | None) -> int:
