@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-#: Fields that the first files of format version 1 did not have; their absence means the default.
-LATER_FIELDS = frozenset({"background", "appearance_dim", "level_table_sizes", "level_hidden_dims"})
+from .stored_config import StoredConfig, geometric
+
 MAX_LEVELS = 32  # of an octree, the root counted: `models.octree.MAX_DEPTH` + 1
 #: Weights of one node's MLPs, in the order of their storage: each matrix input-major [in][out], then its bias.
 MLP_LAYERS = ("density_hidden", "density_out", "color_hidden", "color_out")
 
 
 @dataclass(frozen=True)
-class InfNeRFConfig:
+class InfNeRFConfig(StoredConfig):
     """Capacity of one octree node: a multiresolution hash grid (Mueller et al. 2022) and two small MLPs.
 
     Raises `ValueError` for a number out of range.
@@ -21,6 +20,8 @@ class InfNeRFConfig:
     >>> InfNeRFConfig().mlp_size
     1811
     """
+
+    LATER_FIELDS = frozenset({"background", "appearance_dim", "level_table_sizes", "level_hidden_dims"})
 
     n_grid_levels: int = 8  # levels of the hash grid
     features_per_level: int = 2  # 2 or 4
@@ -48,16 +49,12 @@ class InfNeRFConfig:
             "occupancy_resolution": (8, 128),
             "appearance_dim": (0, 16),
         }
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ValueError(f"config.{name} must be a whole number from {low} to {high}, got {value!r}")
+        self.check_whole_numbers(ranges)
         for name, allowed in (("features_per_level", (2, 4)), ("hidden_dim", (16, 32, 64))):
             value = getattr(self, name)
             if isinstance(value, bool) or value not in allowed:
                 raise ValueError(f"config.{name} must be one of {allowed}, got {value!r}")
-        if not isinstance(self.background, bool):
-            raise ValueError(f"config.background must be true or false, got {self.background!r}")
+        self.check_flags("background")
         if self.table_size & (self.table_size - 1):
             raise ValueError(f"config.table_size must be a power of two, got {self.table_size}")
         if self.resolution < self.base_resolution:
@@ -81,26 +78,6 @@ class InfNeRFConfig:
             for value in values:
                 if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
                     raise ValueError(f"config.{name} must hold {', '.join(map(str, allowed))} only, got {value!r:.40}")
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> InfNeRFConfig:
-        """The config of a checkpoint. Every key but LATER_FIELDS must be there and none may be unknown."""
-        known = {f.name for f in fields(cls)}
-        if missing := sorted(known - LATER_FIELDS - set(values)):
-            raise ValueError(f"config lacks {', '.join(missing)}")
-        if unknown := sorted(map(str, set(values) - known)):
-            raise ValueError(f"config has unknown keys: {', '.join(unknown)}")
-        given: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
-        return cls(**given)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Numbers, flags and lists of numbers. LATER_FIELDS only where they are not the default: a file without them is
-        as old versions wrote it."""
-        defaults = {f.name: f.default for f in fields(self)}
-        kept = {n: v for n, v in asdict(self).items() if n not in LATER_FIELDS or v != defaults[n]}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
     def at_level(self, level: int) -> InfNeRFConfig:
         """What a node on an octree level has by itself: a config that is the same on every level.
@@ -160,10 +137,7 @@ class InfNeRFConfig:
     @property
     def grid_resolutions(self) -> list[int]:
         """Cells along the edge per grid level, growing geometrically from base_resolution to resolution."""
-        if self.n_grid_levels == 1:
-            return [self.resolution]
-        growth = (self.resolution / self.base_resolution) ** (1 / (self.n_grid_levels - 1))
-        return [round(self.base_resolution * growth**i) for i in range(self.n_grid_levels)]
+        return geometric(self.base_resolution, self.resolution, self.n_grid_levels)
 
 
 def _of_level(values: tuple[int, ...], level: int, otherwise: int) -> int:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .stored_config import StoredConfig
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 RAY_SHAPES = ("cone", "cylinder")
 
 
 @dataclass(frozen=True)
-class MipNeRFConfig:
+class MipNeRFConfig(StoredConfig):
     """Shape of the network and of its rays; the defaults are the published ones.
 
     Raises `ValueError` for a number out of range.
@@ -55,10 +56,7 @@ class MipNeRFConfig:
             "view_min_deg": (-16, 30),
             "view_max_deg": (-15, 31),
         }
-        for name, (low, high) in whole.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ValueError(f"config.{name} must be a whole number from {low} to {high}, got {value!r}")
+        self.check_whole_numbers(whole)
         skip = self.skip_layer
         if isinstance(skip, bool) or not isinstance(skip, int) or not 1 <= skip < self.net_depth:
             raise ValueError(f"config.skip_layer must be a whole number from 1 to {self.net_depth - 1}, got {skip!r}")
@@ -67,9 +65,7 @@ class MipNeRFConfig:
                 raise ValueError(
                     f"config.{last} must be above {first} {getattr(self, first)}, got {getattr(self, last)}"
                 )
-        for name in ("use_viewdirs", "disparity"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"config.{name} must be true or false, got {getattr(self, name)!r}")
+        self.check_flags("use_viewdirs", "disparity")
         numbers = {"near": 1e6, "far": 1e6, "density_bias": 100.0, "rgb_padding": 1.0, "resample_padding": 1.0}
         for name, limit in numbers.items():
             value, low = getattr(self, name), -limit if name == "density_bias" else 0.0
@@ -93,21 +89,6 @@ class MipNeRFConfig:
             raise ValueError(
                 f"config.placement must turn, scale and move (a similarity), got {[round(x, 3) for x in values]}"
             )
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> MipNeRFConfig:
-        """The config of a checkpoint: every key must be there and none may be unknown."""
-        known = {f.name for f in fields(cls)}
-        if missing := sorted(known - set(values)):
-            raise ValueError(f"config lacks {', '.join(missing)}")
-        if unknown := sorted(map(str, set(values) - known)):
-            raise ValueError(f"config has unknown keys: {', '.join(unknown)}")
-        given: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
-        return cls(**given)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Numbers, flags, words and a list of numbers."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @property
     def matrix(self) -> NDArray[np.float64]:

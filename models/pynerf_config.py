@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from .checks import short
+from .stored_config import StoredConfig, geometric
 
 MAX_PYRAMID_LEVELS = 16  # `MAX_HEADS` in cuda/scene.cuh
 INTERPOLATIONS = ("embedding", "color")
@@ -14,7 +14,7 @@ WIDTHS = (16, 32, 64, 128)
 
 
 @dataclass(frozen=True)
-class PyNeRFConfig:
+class PyNeRFConfig(StoredConfig):
     """A pyramid of heads (Turki et al. 2023), each a multiresolution hash grid up to its own resolution and a density
     MLP; the colour MLP is one for all where embeddings are interpolated, else each head has its own.
 
@@ -61,9 +61,7 @@ class PyNeRFConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or value not in allowed:
                 raise ValueError(f"config.{name} must be one of {', '.join(map(str, allowed))}, got {short(value)}")
-        for name in ("share_grid", "background"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"config.{name} must be true or false, got {short(getattr(self, name))}")
+        self.check_flags("share_grid", "background")
         for name, (low, high) in {"scale_factor": (1.1, 16.0), "density_shift": (-20.0, 20.0)}.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
@@ -76,10 +74,7 @@ class PyNeRFConfig:
             "n_grid_levels": (1, 16), "hash_table_size": (64, 1 << 22), "num_layers": (1, 8), "density_layers": (1, 8),
             "geo_dim": (1, 31), "sh_degree": (1, 4), "occupancy_resolution": (8, 128), "trained_resolution": (1, 128),
         }  # fmt: skip
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ValueError(f"config.{name} must be a whole number from {low} to {high}, got {short(value)}")
+        self.check_whole_numbers(ranges)
 
     def _check_together(self) -> None:
         if self.hash_table_size & (self.hash_table_size - 1):
@@ -105,23 +100,6 @@ class PyNeRFConfig:
         if own and own[-1] != self.max_resolution:
             raise ValueError(f"config.resolutions must end at max_resolution {self.max_resolution}, got {short(own)}")
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> PyNeRFConfig:
-        """The config of a checkpoint. Every key must be there and none may be unknown."""
-        known = {f.name for f in fields(cls)}
-        if missing := sorted(known - set(values)):
-            raise ValueError(f"config lacks {', '.join(missing)}")
-        if unknown := sorted(map(str, set(values) - known)):
-            raise ValueError(f"config has unknown keys: {', '.join(unknown)}")
-        given: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
-        return cls(**given)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Numbers, flags, a word and a list of numbers."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-
     @property
     def n_features(self) -> int:
         """Length of the finest head's encoding."""
@@ -141,10 +119,7 @@ class PyNeRFConfig:
     @property
     def grid_resolutions(self) -> list[int]:
         """Cells along the edge of each hash grid, coarse to fine."""
-        if self.n_grid_levels == 1:
-            return [self.max_resolution]
-        growth = (self.max_resolution / self.base_resolution) ** (1 / (self.n_grid_levels - 1))
-        return [round(self.base_resolution * growth**i) for i in range(self.n_grid_levels)]
+        return geometric(self.base_resolution, self.max_resolution, self.n_grid_levels)
 
     @property
     def grid_counts(self) -> list[int]:

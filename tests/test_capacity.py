@@ -16,7 +16,7 @@ from test_checkpoint import refusal, small_checkpoint, stored
 from infnerf.data.dataset import load_dataset
 from infnerf.models.capacity import compact, padded, stored_shapes, unit_places
 from infnerf.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from infnerf.models.config import LATER_FIELDS, MAX_LEVELS, InfNeRFConfig
+from infnerf.models.config import MAX_LEVELS, InfNeRFConfig
 from infnerf.models.infnerf import InfNeRF
 from infnerf.models.octree import MAX_DEPTH, Octree, build_octree
 from infnerf.models.volume import segment_rgba
@@ -70,7 +70,7 @@ def test_capacities_that_make_no_sense_are_refused(values: dict[str, Any], messa
 
 def test_a_config_of_equal_levels_is_stored_as_it_was_before_levels_could_differ() -> None:
     assert MAX_LEVELS == MAX_DEPTH + 1
-    first = {f.name for f in fields(InfNeRFConfig)} - LATER_FIELDS
+    first = {f.name for f in fields(InfNeRFConfig)} - InfNeRFConfig.LATER_FIELDS
     values = InfNeRFConfig().to_dict()
     assert set(values) == first
     assert InfNeRFConfig.from_dict(values) == InfNeRFConfig()
