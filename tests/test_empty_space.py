@@ -66,8 +66,8 @@ def test_the_same_samples_with_and_without_it(seed: int, share: float, distance:
 def test_it_passes_over_most_of_an_empty_scene(monkeypatch: pytest.MonkeyPatch) -> None:
     model = one_cell()
     looked_at = []
-    plain = marching._steps_near_matter
-    monkeypatch.setattr(marching, "_steps_near_matter", lambda *a: looked_at.append(plain(*a)) or looked_at[-1])
+    plain = marching.steps_near_matter
+    monkeypatch.setattr(marching, "steps_near_matter", lambda *a: looked_at.append(plain(*a)) or looked_at[-1])
     settings = MarchSettings(lod_bias=2.0)
     model.march(*rays(model, 9.0), settings, model.empty_space())
     model.occupancy.fill_(-1)

@@ -151,5 +151,5 @@ def test_another_scene_forgets_the_ray(real: Harness, tiny_checkpoint: Path) -> 
     real.app.open(tiny_checkpoint)
     real.settle()
     assert real.app.inspector.ray is None
-    with pytest.raises(ValueError, match="octrees only"):
+    with pytest.raises(ValueError, match="octrees and pyramids only"):
         Prober(object())

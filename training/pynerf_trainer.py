@@ -44,7 +44,7 @@ class PyNeRFTrainerConfig(TrainerConfig):
 
     samples_per_step: int = 1 << 16
     table_rate: float = 2e-2  # of Adam, for the hash grids
-    mlp_rate: float = 1e-2  # of Adam, for the MLPs
+    mlp_rate: float = 2e-3  # of Adam, for the MLPs
     #: STEP:FACTOR, ...: from a step on, the finest images that are drawn from, shrunk by a factor. (): all at once;
     #: "published": SCALE_SCHEDULE.
     scale_schedule: tuple[str, ...] = ()
