@@ -72,7 +72,7 @@ class KeyPath:
     @property
     def duration(self) -> float:
         """Seconds from the first key to the last, of a loop to the first again."""
-        return float(self._times()[-1]) if self.keys else 0.0
+        return float(self.times()[-1]) if self.keys else 0.0
 
     @property
     def n_frames(self) -> int:
@@ -80,14 +80,8 @@ class KeyPath:
         return max(round(self.duration * self.fps) + (not self.loop), 1)
 
     def at(self, seconds: float) -> tuple[Array, float, float, str]:
-        """Pose [4, 4], vertical field of view (degrees), level bias and view mode at a time, held inside the path.
-
-        Raises `ValueError` for a path without keys.
-        """
-        if not self.keys:
-            raise ValueError("a camera path needs at least one key frame, got none")
-        curve = _Curve(self.keys, self.loop)
-        return self._at(curve, self._places(curve, np.array([seconds]))[0])
+        """`Journey(self).at`: for more than a few moments make one `Journey`."""
+        return Journey(self).at(seconds)
 
     def shots(self, n_frames: int, width: int, height: int) -> list[Shot]:
         """`n_frames` cameras at equal times from the first key to the last; a loop ends one frame before its first.
@@ -98,37 +92,43 @@ class KeyPath:
             raise ValueError(f"a camera path needs at least 1 frame, got {n_frames}")
         if not self.keys:
             raise ValueError("a camera path needs at least one key frame, got none")
-        steps = n_frames if self.loop else max(n_frames - 1, 1)
-        curve = _Curve(self.keys, self.loop)
+        steps, journey = n_frames if self.loop else max(n_frames - 1, 1), Journey(self)
         shots = []
-        for place in self._places(curve, self.duration * np.arange(n_frames) / steps):
-            c2w, fov_y, lod_bias, view = self._at(curve, place)
+        for seconds in self.duration * np.arange(n_frames) / steps:
+            c2w, fov_y, lod_bias, view = journey.at(float(seconds))
             shots.append(Shot(Camera.from_fov(c2w, fov_y, width, height), lod_bias, view))
         return shots
 
-    def _times(self) -> Array:
-        """When each key is passed; of a loop also when the first one is again."""
+    def times(self) -> Array:
+        """When each key is passed, s; of a loop also when the first one is again."""
         seconds = [key.seconds for key in self.keys]
         ways = seconds[1:] + (seconds[:1] if self.loop and len(seconds) > 1 else [])
         return np.concatenate([[0.0], np.cumsum(ways)])
 
-    def _places(self, curve: _Curve, seconds: Array) -> Array:
-        """Times [n] -> places [n] on the curve, in segments."""
-        times = self._times()
-        seconds = np.clip(seconds, 0.0, times[-1])
-        if not self.constant_speed or curve.n_segments == 0:
-            return np.interp(seconds, times, np.arange(len(times)))
-        fine = np.linspace(0, curve.n_segments, _FINE * curve.n_segments + 1)
-        way = curve.way(fine)
-        if way[-1] == 0:
-            return np.interp(seconds, times, np.arange(len(times)))
-        return np.interp(seconds / times[-1] * way[-1], way, fine)
 
-    def _at(self, curve: _Curve, place: float) -> tuple[Array, float, float, str]:
-        c2w = curve.pose(place)
-        fov_y, lod_bias = curve.lens(place)
-        view = self.keys[min(int(place), len(self.keys) - 1)].view
-        return c2w, fov_y, lod_bias, view
+class Journey:
+    """A path as it is now, ready to be asked for many moments. Raises `ValueError` for a path without keys."""
+
+    def __init__(self, path: KeyPath) -> None:
+        if not path.keys:
+            raise ValueError("a camera path needs at least one key frame, got none")
+        self._keys, self._times = list(path.keys), path.times()
+        self._curve = _Curve(self._keys, path.loop)
+        self._way: tuple[Array, Array] | None = None  # places, and how far it is to them
+        if path.constant_speed and self._curve.n_segments:
+            places = np.linspace(0, self._curve.n_segments, _FINE * self._curve.n_segments + 1)
+            way = self._curve.way(places)
+            self._way = (places, way / way[-1]) if way[-1] > 0 else None
+
+    def at(self, seconds: float) -> tuple[Array, float, float, str]:
+        """Pose [4, 4], vertical field of view (degrees), level bias and view mode at a time, held inside the path."""
+        seconds = min(max(seconds, 0.0), float(self._times[-1]))
+        if self._way is None:
+            place = float(np.interp(seconds, self._times, np.arange(len(self._times))))
+        else:
+            place = float(np.interp(seconds / self._times[-1], self._way[1], self._way[0]))
+        fov_y, lod_bias = self._curve.lens(place)
+        return self._curve.pose(place), fov_y, lod_bias, self._keys[min(int(place), len(self._keys) - 1)].view
 
 
 class _Curve:

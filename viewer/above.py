@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from . import overlays, side_labels
+from .film import projected
 from .inspector import mark_of
 from .pane import Pane
 from .panels.widgets import count
@@ -29,6 +32,8 @@ def draw(app: App) -> None:
         overlays.status(rect, _status(app))
     if app.comparison.active:
         _sides(app)
+    if app.film.path.keys and state.show_ui and not app.film.playing:
+        _path(app)
     if (mark := mark_of(app.inspector.ray, app.camera())) is not None:
         scale = app.window.imgui.get_io().display_framebuffer_scale[0]
         left = app.stage.areas.rect(app.comparison.lead, scale)
@@ -38,6 +43,16 @@ def draw(app: App) -> None:
     if state.show_help:
         state.show_help = overlays.help_window(rect, app.fonts.bold)
     overlays.notices(rect, app.notices)
+
+
+def _path(app: App) -> None:
+    """The film's path and its keys, as the camera sees them."""
+    scale, camera, film = app.window.imgui.get_io().display_framebuffer_scale[0], app.camera(), app.film
+    rect = app.stage.areas.rect(app.comparison.lead, scale)
+    corner = np.array(rect[:2])
+    keys = np.stack([key.c2w[:3, 3] for key in film.path.keys])
+    curve, dots = (projected(points, camera) / scale + corner for points in (film.curve, keys))
+    overlays.path(rect, curve, dots, film.chosen)
 
 
 def _status(app: App) -> str:

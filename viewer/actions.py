@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..renderer.resolve import VIEW_MODES
-from . import side_actions, sides
+from . import film_actions, side_actions, sides
 from .posetext import format_pose, parse_pose
 from .rig import Rig
 from .state import TINTS, WIRES, limits
@@ -55,6 +55,12 @@ def make_actions(app: App) -> dict[str, Callable[..., None]]:
         "wires": lambda: _cycle(state, "wires", WIRES),
         "legend": lambda: _toggle(state, "legend"),
         "inspect": lambda: _toggle(state, "inspect"),
+        "film_add": lambda: film_actions.add(app),
+        "film_move": lambda: app.film.move(app.camera()),
+        "film_go": lambda: film_actions.go(app),
+        "film_preset": lambda name: film_actions.preset(app, name),
+        "film_play": lambda: film_actions.play(app),
+        "film_record": lambda: film_actions.record(app),
         "export_ray": lambda: app.inspector.export(Path.cwd()),
         "forget_ray": lambda: app.inspector.forget(),
         "brighter": lambda: _step(state, "exposure", EXPOSURE_STEP),

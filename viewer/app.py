@@ -23,10 +23,11 @@ from .actions import bookmarks, make_actions
 from .bindings import Keyboard
 from .camera_control import CameraControl
 from .comparison import Comparison
+from .film import Film
 from .follow import Follower
 from .inputs import looked_at, read_inputs
 from .inspector import Inspector, clicked
-from .layout import Layout
+from .layout import COLUMN_WIDTH, Layout
 from .loaded import Loaded
 from .monitor import Monitor, picker
 from .notices import Notices
@@ -82,7 +83,8 @@ class App:
         self.session = Session(opener, self.notices, window.wake, self._executor)
         self.photographs = Photographs(self.session.worker, self.notices)
         self.inspector = Inspector(self.session.worker, self.notices)
-        self.session.handlers |= self.inspector.handlers
+        self.film = Film(self.session.worker, self.notices)
+        self.session.handlers |= self.inspector.handlers | self.film.handlers
         self.stage = Stage(self.state, self.session, self.comparison, self.photographs)
         self.follower: Follower | None = None
         self.followed = ""  # as the panels last showed it
@@ -228,6 +230,7 @@ class App:
         if self.follower is not None and not self.session.loading and (path := self.follower.take()) is not None:
             self.session.open(path, again=True)
         self.session.poll(self._adopt)
+        self.film.poll()
         self._arrange()
         self.monitor.state = self.session.state
         for pane in self.comparison.shown:
@@ -314,7 +317,8 @@ class App:
             loaded.renderer.focus = looked_at(io, rect)
         if self.scene is not None:
             size = self.scene_size
-            self.moving = control.update(state.camera, inputs, picker(self.picture.snapshot, size), size)
+            moved = control.update(state.camera, inputs, picker(self.picture.snapshot, size), size)
+            self.moving = self.film.advance(state, dt, moved)
             state.speed = control.speed
             pane = self.comparison.pane(self._drag_side) if self.comparison.active else self.comparison.front
             if state.inspect:
@@ -327,10 +331,10 @@ class App:
             frozenset(int(slot) for slot in bookmarks(self)), self.session.loading, self.followed,
             self.picture.texture.path, tuple(loaded.scene for loaded in self.session.loaded),
             self.photographs.data, self.photographs.loading, self.stage.at_photograph, self.stage.score.value,
-            self.inspector,
+            self.inspector, self.film,
         )  # fmt: skip
         for title, draw in self.panels.items():
-            imgui.set_next_window_size((COLUMN, COLUMN), imgui.Cond_.first_use_ever.value)
+            imgui.set_next_window_size((COLUMN_WIDTH, COLUMN_WIDTH), imgui.Cond_.first_use_ever.value)
             if imgui.begin(title)[0]:
                 try:
                     draw(context)
@@ -390,8 +394,6 @@ class App:
             self.follower.close()
         if self.folder is not None:
             self.session.worker.submit("settings", self._settings_writer())
+        self.film.close()
         self.session.close()
         self.comparison.close()
-
-
-COLUMN = 396.0  # px, of a panel that is in no dock

@@ -89,6 +89,8 @@ BINDINGS: tuple[Binding, ...] = (
     Binding("coarser", ("comma",), "Level of detail coarser", "Octree"),
     Binding("inspect", ("i",), "Inspect the pixel under the cursor", "Octree"),
     Binding("pin", ("click",), "Keep the ray of a pixel, while inspecting", "Octree", mouse=True),
+    Binding("film_add", ("k",), "Add this view as a key frame", "Film"),
+    Binding("film_play", ("space",), "Play or pause the path", "Film"),
     Binding("screenshot", ("f12", "p"), "Screenshot to a PNG", "Window"),
     Binding("toggle_ui", ("tab",), "Panels on and off", "Window"),
     Binding("fullscreen", ("f11",), "Full screen", "Window"),

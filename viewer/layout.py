@@ -8,7 +8,7 @@ from .inputs import Rect
 
 COLUMN_WIDTH = 396.0  # px at scale 1
 LOWER_SHARE = 0.34  # of the column's height, for the statistics
-LOWER = {"Statistics", "Camera"}
+LOWER = {"Statistics", "Camera", "Film"}
 DOCK_NAME = "infnerf dock"
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from math import isnan
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..renderer.resolve import Legend
 from . import bindings, theme
@@ -114,6 +119,23 @@ def cross(rect: Rect, at: tuple[float, float]) -> None:
     for color, width in ((theme.u32(theme.BACKDROP, 0.9), 3.5 * s), (theme.u32(theme.ACCENT), 1.5 * s)):
         for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
             canvas.add_line((x + 4 * s * dx, y + 4 * s * dy), (x + 11 * s * dx, y + 11 * s * dy), color, width)
+
+
+def path(rect: Rect, curve: NDArray[np.float64], keys: NDArray[np.float64], chosen: int) -> None:
+    """A camera path: `curve` [n, 2] and `keys` [m, 2] in ImGui's units, NaN where they are behind the camera."""
+    from imgui_bundle import imgui
+
+    s, canvas = unit(), imgui.get_background_draw_list()
+    canvas.push_clip_rect((rect[0], rect[1]), (rect[0] + rect[2], rect[1] + rect[3]))
+    for (ax, ay), (bx, by) in pairwise(curve.tolist()):
+        if not (isnan(ax) or isnan(bx)):
+            canvas.add_line((ax, ay), (bx, by), theme.u32(theme.ACCENT, 0.8), 2 * s)
+    for number, (x, y) in enumerate(keys.tolist()):
+        if not isnan(x):
+            color = theme.WARN if number == chosen else theme.ACCENT
+            canvas.add_circle_filled((x, y), 5 * s, theme.u32(theme.BACKDROP, 0.9))
+            canvas.add_circle_filled((x, y), 3.5 * s, theme.u32(color))
+    canvas.pop_clip_rect()
 
 
 def notices(rect: Rect, messages: Notices) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...renderer.interop import PathStatus
+from ..film import Film
 from ..inspector import Inspector
 from ..monitor import Monitor
 from ..photographs import PhotoSet
@@ -35,10 +36,11 @@ class Context:
     at_photograph: bool = False  # the photograph is a side, and seen from its camera
     score: float | None = None  # PSNR of the two sides, dB
     inspector: Inspector | None = None
+    film: Film | None = None
 
 
 def all_panels() -> dict[str, Callable[[Context], None]]:
     """Title -> panel, in the order of the tabs."""
-    from . import camera, compare, inspector, lod, render, scene, statistics
+    from . import camera, compare, film, inspector, lod, render, scene, statistics
 
-    return {module.TITLE: module.draw for module in (render, lod, inspector, compare, camera, scene, statistics)}
+    return {module.TITLE: module.draw for module in (render, lod, inspector, compare, scene, camera, film, statistics)}
