@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,3 +43,8 @@ def move_pose(transform: NDArray[np.float64], c2w: NDArray[np.float64]) -> NDArr
     pose = transform @ c2w
     pose[:3, :3] /= scale_of(transform)
     return pose
+
+
+def place_of(scene: Mapping[str, Any]) -> NDArray[np.float64] | None:
+    """From the capture's own coordinates to the scene's [4, 4], as a checkpoint's `scene` says; None: they are one."""
+    return np.array(scene["transform"], np.float64) if "transform" in scene else None

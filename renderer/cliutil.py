@@ -159,6 +159,14 @@ def temporary_beside(path: Path) -> Path:
     return path.parent / f".{path.stem}.{secrets.token_hex(4)}{path.suffix}"
 
 
+def next_free(folder: Path, start: str, end: str) -> Path:
+    """The first path in a folder, numbered from 0001 on between `start` and `end`, that is not taken."""
+    number = 1
+    while (path := folder / f"{start}{number:04d}{end}").exists():
+        number += 1
+    return path
+
+
 def check_path(path: str) -> None:
     """Raises `CommandError` for a --path that is neither a preset nor a file."""
     if path not in PRESET_NAMES and not Path(path).is_file():

@@ -17,13 +17,13 @@ from ..models.infnerf import InfNeRF
 from ..models.marching import MarchSettings, PackedSamples
 from .gpu_loader import GRAD_SAMPLES
 from .kernels import FieldSamplesStruct, PackedStruct, RaysStruct, SceneArrays, SegmentsStruct, pointer
-from .sample_kernels import check_appearance, gradients_of
+from .sample_kernels import FieldFunctions
 from .torch_launch import TorchLauncher, torch_launcher
 
 TILES_AT_ONCE = 2048  # of GRAD_SAMPLES, in a backward pass: bounds what it keeps of them, about 100 MB
 
 
-class CudaSampleKernels:
+class CudaSampleKernels(FieldFunctions):
     """Marching and field of one float32 model whose parameters are updated in place, on their device."""
 
     def __init__(self, model: InfNeRF, launcher: TorchLauncher | None = None) -> None:
@@ -68,28 +68,8 @@ class CudaSampleKernels:
         self.kernels.launch("train_march", blocks, self.scene.struct, rays, limit, counts, starts, packed)
         return PackedSamples(ray_indices, t, dt, local, node, level, wanted)
 
-    def field(
-        self, samples: PackedSamples, directions: Tensor, appearance: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """`sigmas` [n] and `rgb` [n, 3] of packed samples; gradients flow to the model's `tables` and `mlp`, and to
-        `appearance`.
-
-        `directions`: [n_rays, 3]. `appearance`: [n_rays, appearance_dim]; None: zeros.
-        """
-        model = self.model
-        check_appearance(model, appearance)
-        return _Field.apply(model.tables, model.mlp, appearance, samples, directions, self)  # type: ignore[return-value]
-
-    def gradients(self) -> tuple[Tensor, Tensor]:
-        """`.grad` of tables and MLPs, which the kernels add to in place; made once, as `SampleKernels.gradients`."""
-        return gradients_of(self.model.tables, self.model.mlp)
-
-    def composite(self, sigmas: Tensor, rgb: Tensor, samples: PackedSamples, n_rays: int, early_stop: float) -> Tensor:
-        """Premultiplied RGBA [n_rays, 4] of packed samples; differentiable in `sigmas` and `rgb`.
-
-        Twin: `models.volume.composite`.
-        """
-        return _Composite.apply(sigmas, rgb, samples, n_rays, early_stop, self.kernels)  # type: ignore[return-value]
+    def functions(self) -> tuple[type[torch.autograd.Function], type[torch.autograd.Function]]:
+        return _Field, _Composite
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..models.infnerf import InfNeRF
 from ..models.marching import PackedSamples, to_node
 from ..models.occupancy import unpack_bits
-from ..models.similarity import inverse, move_points
+from ..models.similarity import inverse, move_points, place_of
 from .cliutil import CommandError, whole_file
 from .colormaps import srgb_decode, to_bytes
 from .kernels import KernelsUnavailable
@@ -234,8 +234,8 @@ def _finished(field: Density, vertices: NDArray[np.float64], faces: NDArray[np.i
     _, rgb = field.at(at - torch.from_numpy(normals) * 0.25 * spacing, torch.from_numpy(-normals).float())
     color = srgb_decode(rgb.numpy()) if model.scene["color_space"] == "srgb" else rgb.numpy()
     world = vertices * model.octree.root_size + model.octree.corner[0].double().numpy()
-    place = np.array(model.scene["transform"], np.float64) if "transform" in model.scene else np.eye(4)
-    back = inverse(place)
+    place = place_of(model.scene)
+    back = np.eye(4) if place is None else inverse(place)
     turned = normals @ back[:3, :3].T
     turned /= np.linalg.norm(turned, axis=1, keepdims=True)
     return Mesh(move_points(back, world), faces, turned, to_bytes(color))

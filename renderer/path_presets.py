@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..models.camera import Camera, look_at
+from ..models.similarity import place_of
 from .key_path import KeyFrame, KeyPath, Shot
 from .path_files import read_path
 from .paths import FOV_Y, SceneFrame, Vector, check_frames, framing_distance, orbit, spiral, street
@@ -114,5 +115,5 @@ def make_shots(path: str, model: SceneModel, n_frames: int | None, width: int, h
     file = Path(path)
     if not file.suffix and not file.is_file():
         raise ValueError(f"the path must be one of {', '.join(PRESETS)}, or a file, got {path!r}")
-    keys = read_path(file, np.array(model.scene["transform"], np.float64) if "transform" in model.scene else None)
+    keys = read_path(file, place_of(model.scene))
     return keys.shots(keys.n_frames if n_frames is None else n_frames, width, height)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
+from ..models.similarity import place_of
 from .cliutil import Interrupted, UsageError, check_output, progress_bar, say
 from .key_path import KeyFrame, KeyPath, Shot
 from .path_files import read_path, write_path, write_poses
@@ -71,8 +70,7 @@ def render_path(
 
 
 def _write_poses(renderer: Renderer, path: str, shots: Sequence[Shot], out: Path, fps: float, axes: str) -> None:
-    scene = renderer.model.scene
-    place = np.array(scene["transform"], np.float64) if "transform" in scene else None
+    place = place_of(renderer.model.scene)
     if out.suffix.lower() == ".txt":
         write_poses(out, shots, axes, place)
     else:

@@ -6,6 +6,7 @@ Twins: `InfNeRF.march`, `InfNeRF.field`, `models.volume.composite`.
 from __future__ import annotations
 
 import ctypes
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -29,27 +30,52 @@ from .kernels import (
 CHUNK = 1024  # rays a call: threads take turns on these
 
 
-def check_appearance(model: InfNeRF, appearance: Tensor | None) -> None:
-    """Raises `ValueError` for vectors that are not the model's: [n_rays, appearance_dim], or None for zeros."""
-    expected = model.config.appearance_dim
-    if appearance is not None and appearance.shape[-1] != expected:
-        raise ValueError(f"field: appearance must be [n_rays, {expected}], got {list(appearance.shape)}")
+class FieldFunctions(ABC):
+    """Field and compositing as differentiable functions on one float32 model's parameters, whichever kernels do it."""
+
+    model: InfNeRF
+    kernels: Any
+
+    @abstractmethod
+    def functions(self) -> tuple[type[torch.autograd.Function], type[torch.autograd.Function]]:
+        """What computes the field, and what composites."""
+
+    def field(
+        self, samples: PackedSamples, directions: Tensor, appearance: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`sigmas` [n] and `rgb` [n, 3] of packed samples; gradients flow to the model's `tables` and `mlp`, and to
+        `appearance`.
+
+        `directions`: [n_rays, 3]. `appearance`: [n_rays, appearance_dim]; None: zeros.
+        """
+        model, (function, _) = self.model, self.functions()
+        expected = model.config.appearance_dim
+        if appearance is not None and appearance.shape[-1] != expected:
+            raise ValueError(f"field: appearance must be [n_rays, {expected}], got {list(appearance.shape)}")
+        return function.apply(model.tables, model.mlp, appearance, samples, directions, self)  # type: ignore[return-value]
+
+    def gradients(self) -> tuple[Tensor, Tensor]:
+        """`.grad` of tables and MLPs, which the kernels add to in place.
+
+        Made once: clearing arrays of the whole model in every step would make a step cost what the tree holds.
+        """
+        for parameter in (self.model.tables, self.model.mlp):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        assert self.model.tables.grad is not None
+        assert self.model.mlp.grad is not None
+        return self.model.tables.grad, self.model.mlp.grad
+
+    def composite(self, sigmas: Tensor, rgb: Tensor, samples: PackedSamples, n_rays: int, early_stop: float) -> Tensor:
+        """Premultiplied RGBA [n_rays, 4] of packed samples; differentiable in `sigmas` and `rgb`.
+
+        Twin: `models.volume.composite`.
+        """
+        _, function = self.functions()
+        return function.apply(sigmas, rgb, samples, n_rays, early_stop, self.kernels)  # type: ignore[return-value]
 
 
-def gradients_of(tables: Tensor, mlp: Tensor) -> tuple[Tensor, Tensor]:
-    """Their `.grad`, which kernels add to in place.
-
-    Made once: clearing arrays of the whole model in every step would make a step cost what the tree holds.
-    """
-    for parameter in (tables, mlp):
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    assert tables.grad is not None
-    assert mlp.grad is not None
-    return tables.grad, mlp.grad
-
-
-class SampleKernels:
+class SampleKernels(FieldFunctions):
     """Marching and field of one float32 model whose parameters are updated in place. `plain`: without SIMD (tests)."""
 
     def __init__(self, model: InfNeRF, plain: bool = False) -> None:
@@ -104,28 +130,8 @@ class SampleKernels:
             ],
         )  # fmt: skip
 
-    def field(
-        self, samples: PackedSamples, directions: Tensor, appearance: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """`sigmas` [n] and `rgb` [n, 3] of packed samples; gradients flow to the model's `tables` and `mlp`, and to
-        `appearance`.
-
-        `directions`: [n_rays, 3]. `appearance`: [n_rays, appearance_dim]; None: zeros.
-        """
-        model = self.model
-        check_appearance(model, appearance)
-        return _Field.apply(model.tables, model.mlp, appearance, samples, directions, self)  # type: ignore[return-value]
-
-    def gradients(self) -> tuple[Tensor, Tensor]:
-        """`.grad` of tables and MLPs, which the kernels add to in place (`gradients_of`)."""
-        return gradients_of(self.model.tables, self.model.mlp)
-
-    def composite(self, sigmas: Tensor, rgb: Tensor, samples: PackedSamples, n_rays: int, early_stop: float) -> Tensor:
-        """Premultiplied RGBA [n_rays, 4] of packed samples; differentiable in `sigmas` and `rgb`.
-
-        Twin: `models.volume.composite`.
-        """
-        return _Composite.apply(sigmas, rgb, samples, n_rays, early_stop, self.kernels)  # type: ignore[return-value]
+    def functions(self) -> tuple[type[torch.autograd.Function], type[torch.autograd.Function]]:
+        return _Field, _Composite
 
 
 class _Call:

@@ -158,6 +158,25 @@ def two(viewer: Harness) -> Iterator[Harness]:
 
 
 @pytest.fixture
+def on_checkpoint(viewer: Harness, tiny_checkpoint: Path) -> Iterator[Harness]:
+    """The viewer on a checkpoint instead of the analytic scene, small."""
+    from gui_harness import QUICK
+
+    from infnerf.viewer.scene import open_checkpoint
+
+    app, opener = viewer.app, viewer.app.session.opener
+    app.session.opener, app.state.resolution = open_checkpoint, 0.25
+    try:
+        app.open(tiny_checkpoint)
+        viewer.settle()
+        yield viewer
+    finally:
+        app.session.opener, app.state.resolution = opener, QUICK["resolution"]
+        app.open("scene.pth")
+        viewer.settle()
+
+
+@pytest.fixture
 def camera_file(tmp_path: Path) -> Path:
     """A camera as `--camera` reads it."""
     path = tmp_path / "camera.json"

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gui_controls import covers, pick, type_number, use
-from gui_harness import QUICK, Harness, changed
+from gui_harness import Harness, changed
 
 from infnerf.renderer.path_files import read_path
 from infnerf.viewer.film import Film
-from infnerf.viewer.scene import open_checkpoint
 
 pytestmark = pytest.mark.needs("gl")
 
@@ -146,45 +145,32 @@ def test_paths_go_to_files_and_come_back(viewer: Harness, film: Film, tmp_path: 
     assert any("expected a pose of 16 or 12 numbers" in n.text for n in viewer.app.notices.current())
 
 
-@pytest.fixture
-def real(viewer: Harness, tiny_checkpoint: Path) -> Iterator[Harness]:
-    """The viewer on a checkpoint that another process can open too."""
-    app, opener = viewer.app, viewer.app.session.opener
-    app.session.opener, app.state.resolution = open_checkpoint, 0.25
-    try:
-        app.open(tiny_checkpoint)
-        viewer.settle()
-        yield viewer
-    finally:
-        app.session.opener, app.state.resolution = opener, QUICK["resolution"]
-        app.open("scene.pth")
-        viewer.settle()
-
-
 @covers("film_out", "film_size", "film_samples", "film_record", "film_stop")
-def test_a_film_is_made_beside_the_window_and_can_be_stopped(real: Harness, film: Film, tmp_path: Path) -> None:
-    three_keys(real)
+def test_a_film_is_made_beside_the_window_and_can_be_stopped(
+    on_checkpoint: Harness, film: Film, tmp_path: Path
+) -> None:
+    three_keys(on_checkpoint)
     film.path.fps, out = 1.0, tmp_path / "frames"
     film.edit(seconds=0.5)
-    real.app.fields["film_size"] = "640x360"
-    pick(real, "Film", "film_size", "640x360")
-    type_number(real, "Film", "film_samples", 1)
-    use(real, "Film", lambda c: c.item_input_value("##film_out", str(out)))
-    click(real, "film_record")
+    on_checkpoint.app.fields["film_size"] = "640x360"
+    pick(on_checkpoint, "Film", "film_size", "640x360")
+    type_number(on_checkpoint, "Film", "film_samples", 1)
+    use(on_checkpoint, "Film", lambda c: c.item_input_value("##film_out", str(out)))
+    click(on_checkpoint, "film_record")
     recording = film.recording
     assert recording is not None
-    click(real, "film_record")  # disabled while one is made
+    click(on_checkpoint, "film_record")  # disabled while one is made
     assert film.recording is recording
     recording._process.wait(120)
-    real.settle()
-    assert any("Film: wrote" in notice.text for notice in real.app.notices.current())
+    on_checkpoint.settle()
+    assert any("Film: wrote" in notice.text for notice in on_checkpoint.app.notices.current())
     assert len(list(out.glob("frame_*.png"))) == film.path.n_frames
     film.path.fps = 120.0
-    click(real, "film_record")
+    click(on_checkpoint, "film_record")
     again = film.recording
     assert again is not None
     assert again is not recording
-    click(real, "film_stop")
+    click(on_checkpoint, "film_stop")
     assert not again.running
     assert not Path(again._folder.name).exists()
 

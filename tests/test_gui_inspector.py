@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from gui_controls import covers, use
-from gui_harness import QUICK, Harness, changed
+from gui_harness import Harness, changed
 
 from infnerf.models.infnerf import InfNeRF
 from infnerf.renderer.frame import FrameBuffers, RenderRequest
 from infnerf.renderer.probe import Prober
 from infnerf.renderer.torch_executor import TorchExecutor
 from infnerf.viewer.inspector import mark_of
-from infnerf.viewer.scene import open_checkpoint
 
 pytestmark = pytest.mark.needs("gl")
 
 
 @pytest.fixture
-def real(viewer: Harness, tiny_checkpoint: Path) -> Iterator[Harness]:
-    """The viewer on a checkpoint, small, with the inspector on."""
-    app, opener = viewer.app, viewer.app.session.opener
-    app.session.opener, app.state.resolution = open_checkpoint, 0.25
-    try:
-        app.open(tiny_checkpoint)
-        viewer.settle()
-        app.state.inspect = True
-        yield viewer
-    finally:
-        app.session.opener, app.state.resolution = opener, QUICK["resolution"]
-        app.open("scene.pth")
-        viewer.settle()
+def real(on_checkpoint: Harness) -> Harness:
+    """The viewer on a checkpoint, with the inspector on."""
+    on_checkpoint.app.state.inspect = True
+    return on_checkpoint
 
 
 def click(viewer: Harness) -> None:

@@ -66,6 +66,11 @@ class BaseTrainer(ABC, Generic[M]):
     def step(self, fraction: float | None = None) -> StepRecord:
         """One optimiser step, at `fraction` of the whole run; None: as far as the config's `steps` or `minutes` are."""
 
+    def begin_step(self, fraction: float | None) -> float:
+        """How far the run is at the step that begins, as `step` was told or by the config; kept in `fraction`."""
+        self.fraction = self.config.fraction(self.steps_done, self.seconds) if fraction is None else fraction
+        return self.fraction
+
     @abstractmethod
     def checkpoint(self) -> Checkpoint:
         """What is saved. Changes nothing of the run."""

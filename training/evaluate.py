@@ -22,6 +22,7 @@ from ..data.pyramid import box_average, box_camera, check_scales, read_image
 from ..models.backends import Model, model_of
 from ..models.camera import Camera
 from ..models.checkpoint import load_checkpoint
+from ..models.similarity import place_of
 from ..renderer.accumulate import render_accumulated
 from ..renderer.bench import commit
 from ..renderer.executors import make_executor
@@ -137,9 +138,8 @@ def open_split(data: Path | str, split: str, scene: dict[str, Any]) -> tuple[Dat
     if split not in SPLITS:
         raise ValueError(f"evaluate: split must be one of {', '.join(SPLITS)}, got {split!r}")
     # A format without coordinates of its own is placed by its own points: the checkpoint says where it was put.
-    placed = {"transform": np.array(scene["transform"], np.float64)} if "transform" in scene else {}
     try:
-        dataset = load_dataset(data, split, **placed)
+        dataset = load_dataset(data, split, place_of(scene))
         if not len(dataset):
             raise DatasetError(f"{data}: the {split} split has no images")
     except DatasetError as error:

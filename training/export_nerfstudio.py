@@ -23,6 +23,7 @@ from ..models.checkpoint import Checkpoint, load_checkpoint
 from ..models.occupancy import cube_cells, unpack_bits
 from ..models.pynerf import PyNeRF
 from ..models.pyramid import TRAINED_STEPS
+from ..models.similarity import place_of, scale_of
 from ..renderer.cliutil import CommandError, whole_file
 
 SH = 16  # harmonics that the plugin feeds to its colour MLPs
@@ -67,8 +68,9 @@ def _step(checkpoint: Checkpoint) -> int:
 
 def dataparser_transforms(model: PyNeRF) -> dict[str, Any]:
     """From the capture's coordinates to the cube [-1, 1] that is the root: `scale * (rotation @ x + translation)`."""
-    placed = np.array(model.scene.get("transform", np.eye(4)), np.float64)
-    size = float(np.cbrt(np.linalg.det(placed[:3, :3])))
+    told = place_of(model.scene)
+    placed = np.eye(4) if told is None else told
+    size = scale_of(placed)
     center = model.octree.corner[0].double().numpy() + model.octree.root_size / 2
     rotation, translation = placed[:3, :3] / size, (placed[:3, 3] - center) / size
     transform = np.concatenate([rotation, translation[:, None]], 1)

@@ -170,9 +170,7 @@ class MipNeRFTrainer(BaseTrainer[MipNeRF]):
         return parts, errors[-1].detach()
 
     def step(self, fraction: float | None = None) -> StepRecord:
-        if fraction is None:
-            fraction = self.config.fraction(self.steps_done, self.seconds)
-        self.fraction = fraction
+        fraction = self.begin_step(fraction)
         batch = self.draw()
         parts, error = self.losses(batch, self.render(batch))
         self.adam.zero_grad()

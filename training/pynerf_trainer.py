@@ -158,9 +158,7 @@ class PyNeRFTrainer(BaseTrainer[PyNeRF]):
         return torch.cat([level.floor(), level.ceil()]).long().unique()
 
     def step(self, fraction: float | None = None) -> StepRecord:
-        if fraction is None:
-            fraction = self.config.fraction(self.steps_done, self.seconds)
-        self.fraction = fraction
+        fraction = self.begin_step(fraction)
         batch, samples = self.draw()
         inputs = self.render(batch, samples)
         loss, parts = total_loss(inputs, self.config.losses, PYRAMID_TERMS)

@@ -261,9 +261,7 @@ class Trainer(BaseTrainer[InfNeRF]):
         return torch.exp2(-FINER_LEVELS * torch.rand(n, generator=self.generator) * chosen)
 
     def step(self, fraction: float | None = None) -> StepRecord:
-        if fraction is None:
-            fraction = self.config.fraction(self.steps_done, self.seconds)
-        self.fraction = fraction
+        fraction = self.begin_step(fraction)
         batch, samples = self.draw()
         inputs = self.render(batch, samples)
         loss, parts = total_loss(inputs, self.config.losses)

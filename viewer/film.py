@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.camera import Camera
+from ..models.similarity import place_of
 from ..renderer.cliutil import CommandError
 from ..renderer.key_path import Journey, KeyFrame, KeyPath
 from ..renderer.path_files import read_path, write_path
@@ -51,7 +52,7 @@ class Film:
         self.recording: Recording | None = None
         self._journey: tuple[int, Journey, NDArray[np.float64]] | None = None  # of a version, and its curve
         self._version = 0  # grows with every change of the path
-        self.handlers: dict[str, Callable[[Done], None]] = {"path": self._loaded, "path file": self._saved}
+        self.handlers: dict[str, Callable[[Done], None]] = {"path": self._loaded}
 
     def changed(self) -> None:
         """To be called after the path was edited from outside."""
@@ -133,7 +134,7 @@ class Film:
 
     def save(self, file: Path, size: tuple[int, int], scene: LoadedScene | None) -> None:
         """Writes nerfstudio's JSON in the worker's thread."""
-        path, place = self._copy(), place_of(scene)
+        path, place = self._copy(), _place(scene)
 
         def write() -> str:
             _sentence(lambda: write_path(file, path, *size, place))
@@ -143,7 +144,7 @@ class Film:
 
     def load(self, file: Path, scene: LoadedScene | None) -> None:
         """Reads a path of any known format in the worker's thread."""
-        place = place_of(scene)
+        place = _place(scene)
         self._worker.submit("path", lambda: _sentence(lambda: read_path(file, place)))
 
     def record(self, scene: LoadedScene, out: Path, size: tuple[int, int], samples: int, view: str) -> None:
@@ -176,12 +177,6 @@ class Film:
         self.changed()
         self._notices.add(f"Opened a path of {len(self.path.keys)} keys, {self.path.duration:.1f} s.")
 
-    def _saved(self, done: Done) -> None:
-        if done.error is not None:
-            self._notices.error(str(done.error))
-        else:
-            self._notices.add(done.value)
-
 
 class Recording:
     """One `infnerf render` at work."""
@@ -192,7 +187,7 @@ class Recording:
         self.out, self.line = out, "starting"
         self._folder = tempfile.TemporaryDirectory(prefix="infnerf-film-")
         file = Path(self._folder.name) / "path.json"
-        write_path(file, path, *size, place_of(scene))
+        write_path(file, path, *size, place_of(scene.model.scene))
         executor = scene.executor.name if scene.executor.name in EXECUTORS else "auto"
         nice = ["nice", "-n", "5"] if shutil.which("nice") else []  # the window comes first
         arguments = [
@@ -250,10 +245,8 @@ def projected(points: NDArray[np.float64], camera: Camera) -> NDArray[np.float64
     return local[:, :2] / depth[:, None] * [camera.fx, camera.fy] + [camera.cx, camera.cy]
 
 
-def place_of(scene: LoadedScene | None) -> NDArray[np.float64] | None:
-    """From the capture's coordinates to the scene's, where the checkpoint says."""
-    told = None if scene is None else scene.model.scene.get("transform")
-    return None if told is None else np.array(told, np.float64)
+def _place(scene: LoadedScene | None) -> NDArray[np.float64] | None:
+    return None if scene is None else place_of(scene.model.scene)
 
 
 def _sentence(work: Callable[[], object]) -> object:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.camera import Camera
-from ..renderer.cliutil import CommandError
+from ..renderer.cliutil import CommandError, next_free
 from ..renderer.colormaps import to_bytes
 from ..renderer.probe import Prober, RayProbe
 from ..renderer.scheduler import Snapshot
@@ -72,7 +72,7 @@ class Inspector:
         self.pending = False  # a ray is being traced
         self._prober: Prober | None = None
         self._job = 0
-        self.handlers: dict[str, Callable[[Done], None]] = {"probe": self._traced, "ray": self._saved}
+        self.handlers: dict[str, Callable[[Done], None]] = {"probe": self._traced}
 
     def follow(self, pane: Pane, at: tuple[float, float] | None, clicked: bool) -> None:
         """The cursor is at a place of a pane's picture, or elsewhere; a click keeps the pixel's ray."""
@@ -116,9 +116,7 @@ class Inspector:
             return
 
         def write() -> str:
-            number = 1
-            while (path := folder / f"ray-{number:04d}.json").exists():
-                number += 1
+            path = next_free(folder, "ray-", ".json")
             try:
                 ray.save_json(path)
             except (OSError, CommandError) as error:
@@ -135,12 +133,6 @@ class Inspector:
             self._notices.error(f"No ray: {done.error}")
         else:
             self._prober, self.ray = done.value
-
-    def _saved(self, done: Done) -> None:
-        if done.error is not None:
-            self._notices.error(str(done.error))
-        else:
-            self._notices.add(done.value)
 
 
 def mark_of(ray: RayProbe | None, camera: Camera) -> tuple[float, float] | None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.camera import Camera
+from ..models.similarity import place_of
 from ..renderer.frame import FrameBuffers, RenderStats
 from ..renderer.scheduler import Snapshot, View
 from .notices import Notices
@@ -64,8 +65,7 @@ def open_data(path: Path, scene: dict[str, Any]) -> PhotoSet:
     from ..data.dataset import load_dataset
 
     # A format without coordinates of its own is placed by its own points: the checkpoint says where it was put.
-    transform = np.array(scene["transform"], np.float64) if "transform" in scene else None
-    data = load_dataset(path, "all", transform)
+    data = load_dataset(path, "all", place_of(scene))
     masks = data.masks or [None] * len(data)
     return PhotoSet(Path(path), data.names, data.images, masks, data.cameras, data.warnings)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..renderer.cliutil import camera_json
+from ..renderer.cliutil import camera_json, next_free
 from ..renderer.interop import DevicePaths
 from ..renderer.pngmeta import save_png
 from ..renderer.resolve import Legend, ResolveSettings, depth_range, legend
@@ -122,9 +122,7 @@ class Picture:
 
 def write_screenshot(folder: Path, pixels: NDArray[np.uint8], metadata: dict[str, str], samples: int) -> str:
     """Saves under the next free number; returns the sentence that says where. Raises `RuntimeError` if it can't."""
-    number = 1
-    while (path := folder / f"infnerf-{number:04d}.png").exists():
-        number += 1
+    path = next_free(folder, "infnerf-", ".png")
     try:
         save_png(path, pixels, metadata)
     except OSError as error:

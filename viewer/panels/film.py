@@ -57,11 +57,11 @@ def _keys(context: Context, film: Film) -> None:
     view = widgets.choice("film_view", "View mode", key.view or UNTOLD, modes, "From this key on")
     view = "" if view == UNTOLD else view
     values = {"seconds": seconds, "fov_y": fov_y, "lod_bias": bias, "view": view}
-    if new := {name: value for name, value in values.items() if abs_difference(value, getattr(key, name))}:
+    if new := {name: value for name, value in values.items() if _differs(value, getattr(key, name))}:
         film.edit(**new)
 
 
-def abs_difference(value: object, other: object) -> bool:
+def _differs(value: object, other: object) -> bool:
     """Whether a control changed its value: sliders keep float32."""
     if isinstance(value, float) and isinstance(other, (int, float)):
         return abs(value - other) > 1e-4 * max(1.0, abs(other))
